@@ -1,0 +1,45 @@
+PYTHON ?= python3
+VENV ?= .venv
+
+in_venv := $(VENV)/bin/python
+other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
+
+.DELETE_ON_ERROR:
+.PHONY: help demo proof test coverage check clean
+
+help:  ## This list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/installed  ## Train, stop, resume and evaluate on a small data set: minutes, no GPU.
+	$(in_venv) -m scripts.demo
+
+proof: $(VENV)/installed  ## Show the contracts hold on this machine.
+	$(in_venv) -m scripts.proof
+
+test: $(VENV)/installed  ## All tests; those that need a GPU are skipped where there is none.
+	$(in_venv) -m pytest
+
+coverage: $(VENV)/installed  ## All tests, and the lines they do not reach.
+	$(in_venv) -m pytest --cov
+
+check: $(VENV)/installed  ## Lint and formatting.
+	$(in_venv) -m ruff check
+	$(in_venv) -m ruff format --check
+
+clean:  ## Remove what the other targets wrote, but for the virtual environment.
+	rm -rf build demo proof *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
+	find input models trainer scripts tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/installed: setup.cfg pyproject.toml | $(in_venv)
+	@echo 'Installing TensorFlow and the rest into $(VENV): 2.6 GB, some minutes.'
+	@$(in_venv) -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	@touch $@
+
+$(in_venv):
+	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit( \
+	  "samestep needs Python 3.11, 3.12 or 3.13; $(PYTHON) is %d.%d." % v[:2])' || \
+	  { echo '$(other_python)' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo '$(PYTHON) cannot make virtual environments. On Debian and Ubuntu:' \
+	         'apt-get install python3-venv' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

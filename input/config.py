@@ -1,0 +1,117 @@
+"""Every setting of the input, checked when it is made. No TensorFlow here."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from input.errors import InputError
+
+# Fields with compare=False may differ from one launch of a run to the next: they do not change
+# which images are trained on, in which order, or how they look.
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """Records, batch and augmentation of a run."""
+
+    data_dir: Annotated[
+        str, "Folder with the splits train/ and validation/ as samestep-records writes them."
+    ] = field(default="", compare=False)
+    global_batch_size: Annotated[int, "Images per optimizer step, all replicas together."] = 256
+    micro_batch_size: Annotated[
+        int | None,
+        "Images that go through the model at once. Unset: global_batch_size / replicas at the "
+        "first launch, kept from then on.",
+    ] = None
+    image_size: Annotated[
+        int | None,
+        "Height and width the model sees. Unset: the size of the records where all are one "
+        "square size, else 224.",
+    ] = None
+    augment: Annotated[
+        Literal["none", "crop", "standard"],
+        "none; crop: random resized crop; standard: that and a mirror image half the time.",
+    ] = "standard"
+    crop_min_area: Annotated[float, "Smallest random crop, as a share of the image's area."] = 0.08
+    eval_crop: Annotated[
+        float, "Side of the central square that evaluation sees, as a share of the short side."
+    ] = 1.0
+    max_bad_records: Annotated[
+        int, "Bad records allowed: each is logged and counts with weight 0. More stop the run."
+    ] = field(default=0, compare=False)
+
+    def __post_init__(self):
+        if self.global_batch_size < 1:
+            raise InputError(f"--global_batch_size must be 1 or more, not {self.global_batch_size}.")
+        if self.micro_batch_size is not None and (
+            self.micro_batch_size < 1 or self.global_batch_size % self.micro_batch_size
+        ):
+            raise InputError(
+                f"{self.global_batch_size} images a step do not divide into micro-batches of "
+                f"{self.micro_batch_size}. Set --micro_batch_size to a divisor of "
+                f"{self.global_batch_size}, or leave it unset."
+            )
+        if self.image_size is not None and self.image_size < 1:
+            raise InputError(f"--image_size must be 1 or more, not {self.image_size}.")
+        for name in ("crop_min_area", "eval_crop"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise InputError(f"--{name} must be above 0 and at most 1, not {getattr(self, name)}.")
+        if self.max_bad_records < 0:
+            raise InputError(f"--max_bad_records must be 0 or more, not {self.max_bad_records}.")
+
+
+# A folder's or share's name -> the split it is.
+SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class WriteConfig:
+    """One conversion of class folders into records."""
+
+    images: Annotated[
+        str,
+        "Folder of class folders (DIR/cat/1.jpg), or of splits of them (DIR/train/cat/1.jpg, "
+        "DIR/validation/cat/1.jpg).",
+    ] = ""
+    out: Annotated[str, "Folder to write; gets one folder of shards per split."] = ""
+    shards: Annotated[int | None, "Shards per split. Unset: one per 128 MiB of images."] = None
+    split: Annotated[
+        str, "How class folders without splits are divided, class by class: name:share,name:share."
+    ] = "train:0.9,validation:0.1"
+    seed: Annotated[int, "Seed of the split and of the shuffle over shards."] = 0
+    jobs: Annotated[
+        int | None, "Images read and checked at the same time. Unset: one per core."
+    ] = None
+    max_bad_images: Annotated[
+        int, "Unreadable files allowed: each is listed and left out. More stop the write."
+    ] = 0
+
+    def __post_init__(self):
+        for name in ("images", "out"):
+            if not getattr(self, name):
+                raise InputError(f"--{name} is missing: it names a folder.")
+        for name in ("shards", "jobs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name} must be 1 or more, not {value}.")
+        if self.max_bad_images < 0:
+            raise InputError(f"--max_bad_images must be 0 or more, not {self.max_bad_images}.")
+        self.shares()
+
+    def shares(self) -> dict[str, Fraction]:
+        """`split` as name -> share; the shares sum to exactly 1. Raises InputError."""
+        parts = [part.strip().partition(":") for part in self.split.split(",")]
+        names = [SPLITS.get(name) for name, _, _ in parts]
+        try:
+            shares = [Fraction(share) for _, _, share in parts]
+        except (ValueError, ZeroDivisionError):
+            shares = []
+        if not shares or None in names or len(set(names)) < len(names) or min(shares) <= 0:
+            raise InputError(
+                f"--split={self.split} is not name:share,name:share, with each of "
+                "train, validation and test at most once and shares above 0."
+            )
+        total = sum(shares)
+        if abs(total - 1) > 1e-6:
+            raise InputError(f"The shares of --split={self.split} sum to {float(total):g}, not 1.")
+        return {name: share / total for name, share in zip(names, shares, strict=True)}

@@ -1,0 +1,19 @@
+"""What can be wrong with the input, said in one line that names the thing and the way out."""
+
+
+class InputError(ValueError):
+    """A setting, file or folder of the input is wrong; the message is all a user needs."""
+
+
+class BadRecordError(InputError):
+    """One record cannot be used: where it is and why."""
+
+    def __init__(self, shard: str, record: int, offset: int, reason: str):
+        super().__init__(
+            f"Bad record: shard {shard}, record {record}, byte offset {offset}: {reason}. "
+            "Write the records again, or allow some with --max_bad_records."
+        )
+        self.shard = shard
+        self.record = record
+        self.offset = offset
+        self.reason = reason

@@ -1,0 +1,142 @@
+"""The format of one record: a tf.train.Example with an image and its label, in TFRecord framing.
+
+No TensorFlow: importing it takes seconds, and neither writing nor reading a record needs it. The
+messages are tf.train.Example's own, declared to the protobuf library that TensorFlow brings.
+"""
+
+import struct
+
+import google_crc32c
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf.message import DecodeError
+
+IMAGE_KEY = "image/encoded"
+LABEL_KEY = "image/class/label"
+
+# tensorflow/core/lib/io/record_writer.h:
+#   uint64 length | uint32 masked crc of length | byte data[length] | uint32 masked crc of data
+HEADER_BYTES = 12
+FOOTER_BYTES = 4
+
+# tensorflow/core/example/{example,feature}.proto: names, numbers and types as there.
+_EXAMPLE_PROTO = """
+name: "samestep/example.proto"  package: "tensorflow"  syntax: "proto3"
+message_type { name: "BytesList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "FloatList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
+message_type { name: "Int64List"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type { name: "Feature"  oneof_decl { name: "kind" }
+  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE oneof_index: 0
+          type_name: ".tensorflow.BytesList" }
+  field { name: "float_list" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE oneof_index: 0
+          type_name: ".tensorflow.FloatList" }
+  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL type: TYPE_MESSAGE oneof_index: 0
+          type_name: ".tensorflow.Int64List" } }
+message_type { name: "Features"
+  field { name: "feature" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE
+          type_name: ".tensorflow.Features.FeatureEntry" }
+  nested_type { name: "FeatureEntry"  options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE
+            type_name: ".tensorflow.Feature" } } }
+message_type { name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE
+          type_name: ".tensorflow.Features" } }
+"""
+
+
+def _declare_example() -> type:
+    # A pool of its own: the default pool gets TensorFlow's own files of the same names.
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(text_format.Parse(_EXAMPLE_PROTO, descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+_Example = _declare_example()
+
+
+class RecordError(ValueError):
+    """One record is damaged or is no image with a label; the message is the reason, in one line."""
+
+
+def encode(image_bytes: bytes, label: int) -> bytes:
+    """JPEG or PNG bytes and an int64 label -> a serialized tf.train.Example."""
+    example = _Example()
+    feature = example.features.feature
+    feature[IMAGE_KEY].bytes_list.value.append(image_bytes)
+    feature[LABEL_KEY].int64_list.value.append(label)
+    # deterministic sorts the keys; without it their order may change from process to process.
+    return example.SerializeToString(deterministic=True)
+
+
+def parse(payload: bytes) -> tuple[bytes, int]:
+    """A serialized tf.train.Example -> its image's bytes, undecoded, and its label.
+
+    Other features are ignored. Raises RecordError.
+    """
+    try:
+        feature = _Example.FromString(payload).features.feature
+    except DecodeError:
+        raise RecordError("the payload is no tf.train.Example") from None
+    return _only(feature, IMAGE_KEY, "bytes_list"), _only(feature, LABEL_KEY, "int64_list")
+
+
+def _only(feature, key: str, kind: str):
+    """The one value of feature `key`."""
+    if key not in feature:
+        raise RecordError(f"the Example has no {key}")
+    found = feature[key].WhichOneof("kind")
+    if found != kind:
+        raise RecordError(f"{key} is {found or 'empty'}, not {kind}")
+    values = getattr(feature[key], kind).value
+    if len(values) != 1:
+        raise RecordError(f"{key} has {len(values)} values, not 1")
+    return values[0]
+
+
+def frame(payload: bytes) -> bytes:
+    """A payload -> the TFRecord that holds it, HEADER_BYTES + len(payload) + FOOTER_BYTES bytes."""
+    length = struct.pack("<Q", len(payload))
+    return b"".join((length, _masked_crc(length), payload, _masked_crc(payload)))
+
+
+def unframe(buffer: bytes | memoryview, length: int | None = None) -> bytes:
+    """The payload of the one TFRecord that `buffer` holds; both checksums are checked.
+
+    `length` is what the index says, header and footer included, when the read may have been cut
+    short; unset: len(buffer). Copies the payload once. Raises RecordError.
+    """
+    if length is None:
+        length = len(buffer)
+    if len(buffer) < length:
+        raise RecordError(f"short read: {len(buffer)} of {length} bytes")
+    if len(buffer) < HEADER_BYTES + FOOTER_BYTES:
+        raise RecordError(f"{len(buffer)} bytes are no record")
+    header = bytes(buffer[:8])
+    if _masked_crc(header) != buffer[8:HEADER_BYTES]:
+        raise RecordError("the length's checksum does not match")
+    framed = HEADER_BYTES + struct.unpack("<Q", header)[0] + FOOTER_BYTES
+    if framed != len(buffer):
+        raise RecordError(f"length says {framed} bytes, the index says {len(buffer)}")
+    payload = bytes(buffer[HEADER_BYTES:-FOOTER_BYTES])
+    if _masked_crc(payload) != buffer[-FOOTER_BYTES:]:
+        raise RecordError("the payload's checksum does not match")
+    return payload
+
+
+def _masked_crc(data: bytes) -> bytes:
+    # Rotated and offset, so that the crc of data that holds crcs stays sound
+    # (tensorflow/core/lib/hash/crc32c.h, kMaskDelta).
+    crc = google_crc32c.value(data)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def image_format(image_bytes: bytes) -> str | None:
+    """ "jpeg", "png" or None, by the first bytes."""
+    if image_bytes.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if image_bytes.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    return None

@@ -1,0 +1,450 @@
+"""Class folders of images -> shards, indexes and a manifest per split; everything or nothing.
+
+Images are stored byte for byte, for TensorFlow's decoders (channels=3) read every JPEG and PNG as
+Pillow does: grey, palette, 1 to 16 bits, CMYK (tried with TensorFlow 2.21 and Pillow 13). What they
+do not read is the EXIF orientation: a turned image is stored upright, encoded again. Alpha is
+dropped, not blended: a TensorFlow program gets the same from the same file when it serves.
+"""
+
+import fcntl
+import hashlib
+import io
+import logging
+import os
+import re
+import shutil
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+
+from input.config import SPLITS, WriteConfig
+from input.errors import InputError
+from input.manifest import Manifest, Shard, save, save_index, sync_folder
+from input.records import encode, frame, image_format
+
+log = logging.getLogger(__name__)
+
+SHARD_BYTES = 128 * 2**20
+LOCK_FILE = ".write.lock"
+_LISTED = 20  # names in an error that has many
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # that file managers leave; and every .name
+_ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4: 1 is upright, 2 to 8 are turned or mirrored
+# A JPEG marker that is not part of entropy-coded data (ITU T.81, B.1.1): not 00, not a restart.
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+
+
+class _Source(NamedTuple):
+    name: str  # path below the images' folder
+    label: int
+    bytes: int
+
+
+class _Checked(NamedTuple):
+    source: _Source
+    content: bytes | None  # what is stored; None for a bad image
+    size: tuple[int, int] = (0, 0)  # width and height in pixels, upright
+    reason: str = ""  # why it is bad
+
+
+def write(
+    config: WriteConfig, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Manifest]:
+    """Writes each split of config.images to config.out/<split>; returns split -> manifest.
+
+    The same images and seed give the same bytes, whatever `jobs` is. `progress(done, total)` counts
+    images. Bad images are logged and left out, up to config.max_bad_images. Raises InputError;
+    after that, or a kill, there is no folder that looks like a finished split.
+    """
+    images, out = Path(config.images), Path(config.out)
+    if out.resolve().is_relative_to(images.resolve()):
+        raise InputError(f"--out={out} lies inside --images={images}. Choose another --out.")
+    classes, splits = _find(config)
+    try:
+        with _alone(out):
+            for split in splits:
+                if (out / split).exists():
+                    raise InputError(f"{out / split} exists. Remove it or choose another --out.")
+            return _write(config, classes, splits, progress)
+    except OSError as error:  # those of an image became its reason
+        raise InputError(f"Writing to {out} failed: {error}.") from error
+
+
+def _write(
+    config: WriteConfig,
+    classes: tuple[str, ...],
+    splits: dict[str, list[_Source]],
+    progress: Callable[[int, int], None],
+) -> dict[str, Manifest]:
+    images, out = Path(config.images), Path(config.out)
+    incomplete = {split: out / f"{split}.incomplete" for split in splits}
+    jobs = config.jobs or os.cpu_count() or 1
+    sources = list(chain.from_iterable(splits.values()))
+    manifests, bad = {}, []
+    try:
+        with ThreadPoolExecutor(jobs) as pool, _quiet_pillow():
+            checked = _checked(pool, 2 * jobs, images, sources, progress)
+            for split, own in splits.items():
+                folder = incomplete[split]
+                if folder.exists():  # left by a write that was killed
+                    shutil.rmtree(folder)
+                folder.mkdir()
+                counts = _shard_counts(own, config.shards)
+                manifests[split], left_out = _write_split(folder, split, classes, checked, counts)
+                bad += left_out
+        _judge(config, bad, manifests)
+        # train last: a kill between the renames then leaves nothing that can be trained on.
+        for split in sorted(splits, key="train".__eq__):
+            incomplete[split].rename(out / split)
+        sync_folder(out)
+    finally:
+        for folder in incomplete.values():
+            shutil.rmtree(folder, ignore_errors=True)
+    return {split: replace(each, folder=out / split) for split, each in manifests.items()}
+
+
+def _write_split(
+    folder: Path,
+    split: str,
+    classes: tuple[str, ...],
+    checked: Iterator[_Checked],
+    counts: Iterable[int],
+) -> tuple[Manifest, list[_Checked]]:
+    """Writes counts[i] of the `checked` images to shard i. Returns the bad ones as well."""
+    per_class, sizes, bad, shards = [0] * len(classes), set(), [], []
+
+    def records(part: Iterable[_Checked]) -> Iterator[bytes]:
+        for image in part:
+            if image.content is None:
+                bad.append(image)
+                continue
+            per_class[image.source.label] += 1
+            sizes.add(image.size)
+            yield frame(encode(image.content, image.source.label))
+
+    for count in counts:
+        path = folder / f"{split}-{len(shards):05d}.tfrecord"
+        shard = _write_shard(path, records(islice(checked, count)))
+        if shard.records:
+            shards.append(shard)
+    width, height = sizes.pop() if len(sizes) == 1 else (0, 1)
+    image_size = width if width == height else None
+    manifest = Manifest(folder, classes, tuple(per_class), tuple(shards), image_size)
+    save(manifest)
+    return manifest, bad
+
+
+def _write_shard(path: Path, records: Iterable[bytes]) -> Shard:
+    """Writes a shard and its index; neither when there are no records."""
+    digest, lengths = hashlib.sha256(), []
+    with path.open("wb") as file:
+        for record in records:
+            file.write(record)
+            digest.update(record)
+            lengths.append(len(record))
+        file.flush()
+        os.fsync(file.fileno())
+    shard = Shard(path.name, len(lengths), sum(lengths), digest.hexdigest())
+    if lengths:
+        save_index(path.parent, shard, lengths)
+    else:
+        path.unlink()
+    return shard
+
+
+def _shard_counts(sources: Sequence[_Source], shards: int | None) -> list[int]:
+    """How many images go into each shard; sizes differ by one image at most."""
+    if shards is None:
+        shards = -(-sum(source.bytes for source in sources) // SHARD_BYTES)
+    shards = min(max(shards, 1), len(sources))
+    ends = [len(sources) * i // shards for i in range(shards + 1)]
+    return [end - start for start, end in pairwise(ends)]
+
+
+def _judge(config: WriteConfig, bad: list[_Checked], manifests: dict[str, Manifest]) -> None:
+    """Raises InputError for too many bad images, and for a class that they left empty."""
+    lines = [f"{Path(config.images, each.source.name)}: {each.reason}" for each in bad]
+    if len(bad) > config.max_bad_images:
+        more = [f"and {len(bad) - _LISTED} more"] if len(bad) > _LISTED else []
+        raise InputError(
+            "\n  ".join([f"{len(bad)} bad images:", *lines[:_LISTED], *more])
+            + "\nRepair or remove them, or leave them out with "
+            f"--max_bad_images={len(bad)}. Nothing was written."
+        )
+    for line in lines:
+        log.warning("Left out %s", line)
+    for split, manifest in manifests.items():
+        for name, records in zip(manifest.classes, manifest.records_per_class, strict=True):
+            if not records:
+                raise InputError(
+                    f"Every image of class {name} in {split} is bad. Repair them or remove the "
+                    "class. Nothing was written."
+                )
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Makes `out` and holds its lock; the system drops the lock when the process dies."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"Another samestep-records write is writing to {out}. "
+                "Wait for its end or choose another --out."
+            ) from None
+        yield
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Pillow's warnings name no file and help nobody, but that of a huge image: an error here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _checked(
+    pool: Executor,
+    ahead: int,
+    images: Path,
+    sources: Sequence[_Source],
+    progress: Callable[[int, int], None],
+) -> Iterator[_Checked]:
+    """Each source checked, in order; at most `ahead` images are held in memory."""
+    waiting: deque[Future[_Checked]] = deque()
+    for done in range(len(sources)):
+        for source in sources[done + len(waiting) : done + ahead]:
+            waiting.append(pool.submit(_check, images, source))
+        checked = waiting.popleft().result()
+        progress(done + 1, len(sources))
+        yield checked
+
+
+def _check(images: Path, source: _Source) -> _Checked:
+    """Reads a file and decodes it in full."""
+    path = images / source.name
+    try:
+        if path.suffix.lower() not in _SUFFIXES:
+            raise ValueError("not a .jpg, .jpeg or .png file")
+        if not path.is_file():  # opening a named pipe would wait for ever
+            raise ValueError("neither a file nor a link to one")
+        content = path.read_bytes()
+        return _Checked(source, *_upright(content))
+    except UnidentifiedImageError:
+        reason = "its header cannot be read"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    # Pillow raises ValueError, SyntaxError, struct.error, zlib.error, .. for damaged files.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+    return _Checked(source, None, reason=reason)
+
+
+def _upright(content: bytes) -> tuple[bytes, tuple[int, int]]:
+    """An image file's bytes -> the bytes to store, and width and height. Raises for a bad image.
+
+    With both checks below, damaged files (11,000 tried: bytes changed, zeroed, removed, cut off)
+    are bad here exactly when TensorFlow refuses them; Pillow's decoding alone takes some of those.
+    """
+    kind = image_format(content)
+    if kind is None:
+        raise ValueError("neither JPEG nor PNG inside" if content else "empty")
+    if kind == "jpeg" and not _jpeg_ends(content):
+        raise ValueError("truncated: the JPEG has no end")
+    if kind == "png":
+        _open(content, kind).verify()  # checksums, and that there is an end
+    image = _open(content, kind)
+    image.load()
+    if image.getexif().get(_ORIENTATION, 1) not in range(2, 9):
+        return content, image.size
+    # Chroma stays halved where it was, else whole: 4:2:2 would be halved in the other direction.
+    subsampling = 2 if kind == "jpeg" and JpegImagePlugin.get_sampling(image) == 2 else 0
+    image = ImageOps.exif_transpose(image)
+    image.info = {}  # the EXIF among it, whose orientation no longer holds
+    turned = io.BytesIO()
+    if kind == "jpeg":
+        image.save(turned, "JPEG", quality=95, subsampling=subsampling)
+    else:
+        image.save(turned, "PNG")
+    return turned.getvalue(), image.size
+
+
+def _open(content: bytes, kind: str) -> Image.Image:
+    return Image.open(io.BytesIO(content), formats=(kind,))
+
+
+def _jpeg_ends(content: bytes) -> bool:
+    """Whether the image has its end marker. Pillow stops reading at the last row of pixels."""
+    at = 2
+    while marker := _MARKER.search(content, at):
+        if marker[0] == b"\xff\xd9":
+            return True
+        length = content[marker.end() : marker.end() + 2]
+        at = marker.end() + int.from_bytes(length, "big")
+    return False
+
+
+def _find(config: WriteConfig) -> tuple[tuple[str, ...], dict[str, list[_Source]]]:
+    """The classes, and the images of each split in the order of their records. Raises InputError.
+
+    The folder holds splits when train lies in it next to validation, val or test; else classes.
+    """
+    images = Path(config.images)
+    names = _folders(images)
+    if "train" in names and len(SPLITS.keys() & set(names)) > 1:
+        found = _find_splits(config, names)
+    else:
+        found = _divide_classes(config, _find_classes(images, images))
+    classes = tuple(next(iter(found.values())))
+    if len(classes) < 2:
+        raise InputError(
+            f"--images={images} has the class {classes[0]} only; a classifier needs 2. "
+            "Are the class folders one level higher or deeper?"
+        )
+    ordered = {}
+    for split, own in found.items():
+        every = chain.from_iterable(own.values())
+        ordered[split] = sorted(every, key=lambda source: _rank(config, "order", source))
+    return classes, ordered
+
+
+def _find_splits(config: WriteConfig, names: list[str]) -> dict[str, dict[str, list[_Source]]]:
+    images = Path(config.images)
+    if config.split != WriteConfig.split:
+        raise InputError(
+            f"--images={images} has the splits {', '.join(names)} already. Leave --split away."
+        )
+    found = {}
+    for name in names:
+        split = SPLITS.get(name)
+        if split is None or split in found:
+            raise InputError(
+                f"--images={images} has the splits train and validation or test, so {name} cannot "
+                "be there too. Move it away."
+            )
+        found[split] = _find_classes(images, images / name)
+    for split, own in found.items():
+        if different := sorted(own.keys() ^ found["train"].keys()):
+            raise InputError(
+                f"The splits train and {split} in {images} must have the same classes; only one "
+                f"of them has {_listed(different)}."
+            )
+    return found
+
+
+def _divide_classes(
+    config: WriteConfig, classes: dict[str, list[_Source]]
+) -> dict[str, dict[str, list[_Source]]]:
+    """Each class divided by the shares of config.split, in an order of its own."""
+    shares = config.shares()
+    found = {split: {} for split in shares}
+    for name, sources in classes.items():
+        if len(sources) < len(shares):
+            raise InputError(
+                f"Class {name} has {len(sources)} images, too few for one in each of "
+                f"{', '.join(shares)}. Add images or set --split."
+            )
+        shuffled = iter(sorted(sources, key=lambda source: _rank(config, "split", source)))
+        counts = divide(len(sources), list(shares.values()))
+        for split, count in zip(shares, counts, strict=True):
+            found[split][name] = list(islice(shuffled, count))
+    return found
+
+
+def divide(count: int, shares: Sequence[Fraction]) -> list[int]:
+    """How many of `count` things each share gets: by largest remainder, then at least 1.
+
+    The shares sum to 1 and `count` is len(shares) or more.
+    """
+    parts = [int(count * share) for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda i: parts[i] - count * shares[i])
+    for i in by_remainder[: count - sum(parts)]:
+        parts[i] += 1
+    for i in range(len(parts)):
+        if parts[i] == 0:
+            parts[parts.index(max(parts))] -= 1
+            parts[i] = 1
+    return parts
+
+
+def _rank(config: WriteConfig, purpose: str, source: _Source) -> bytes:
+    # A hash for a random order: the same with every version of Python, unlike random.shuffle.
+    key = f"{config.seed}/{purpose}/{source.name}"
+    return hashlib.blake2b(os.fsencode(key), digest_size=16).digest()
+
+
+def _find_classes(images: Path, folder: Path) -> dict[str, list[_Source]]:
+    """Class -> its images; the classes are sorted. Raises InputError."""
+    if not (classes := _folders(folder)):
+        raise InputError(f"{folder} has no class folders: one folder of images per class.")
+    found = {}
+    for label, name in enumerate(classes):
+        found[name] = [
+            _Source(str(path.relative_to(images)), label, _bytes(path))
+            for path in _files(folder / name)
+        ]
+        if not found[name]:
+            raise InputError(f"Class folder {folder / name} is empty. Add images or remove it.")
+    return found
+
+
+def _folders(folder: Path) -> list[str]:
+    """The visible folders in `folder`, sorted. Raises InputError where images lie beside them."""
+    try:
+        visible = [path for path in sorted(folder.iterdir()) if not _hidden(path.name)]
+    except OSError as error:
+        raise InputError(
+            f"Folder {folder} cannot be read: {error.strerror}. --images names a folder of class "
+            "folders."
+        ) from None
+    astray = [path.name for path in visible if path.suffix.lower() in _SUFFIXES and path.is_file()]
+    if astray:
+        raise InputError(
+            f"Images in {folder} lie in no class folder: {_listed(astray)}. "
+            "Move them into one, or away."
+        )
+    return [path.name for path in visible if path.is_dir()]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The visible files below `folder`; links are followed. Raises InputError."""
+    seen = set()
+
+    def fail(error: OSError) -> None:
+        raise InputError(f"Folder {error.filename} cannot be read: {error.strerror}.")
+
+    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            raise InputError(f"Folder {parent} is in {folder} twice, through a link. Remove it.")
+        seen.add(real)
+        folders[:] = [name for name in folders if not _hidden(name)]
+        yield from (Path(parent, name) for name in files if not _hidden(name))
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a link to nothing, say: its turn comes in _check
+        return 0
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

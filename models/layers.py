@@ -1,0 +1,134 @@
+"""Layers that the models need and Keras lacks: pixels to floats, BatchNorm as one fused op."""
+
+import keras
+import tensorflow as tf
+
+# Mean and deviation of a channel in units of 0..255, channels in RGB order. "unit" maps to
+# [-1, 1]; "imagenet" has torchvision's figures; "caffe" has those of the Caffe model zoo, here
+# without its flip to BGR: weights start from scratch, so the order of the channels is free, and
+# a flip would be a Reverse of the batch.
+PIXEL_MODES = {
+    "raw": (0.0, 1.0),
+    "unit": (127.5, 127.5),
+    "imagenet": (
+        (0.485 * 255, 0.456 * 255, 0.406 * 255),
+        (0.229 * 255, 0.224 * 255, 0.225 * 255),
+    ),
+    "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+}
+
+@keras.saving.register_keras_serializable(package="samestep")
+class Pixels(keras.layers.Layer):
+    """uint8[M, S, S, C] in 0..255 -> (pixel - mean) / deviation of the mode, in the compute dtype.
+
+    Elementwise from end to end, on the device: a 224-pixel image crosses the bus as 147 KiB
+    instead of 588 KiB. A floating input counts as normalised already and is only cast. Raises
+    ValueError for other dtypes, and for C other than 3 where the mode has a figure per channel.
+    """
+
+    def __init__(self, mode: str = "unit", **kwargs):
+        super().__init__(**kwargs)
+        if mode not in PIXEL_MODES:
+            raise ValueError(f"mode must be one of {', '.join(PIXEL_MODES)}, not {mode!r}.")
+        self.mode = mode
+
+    def build(self, input_shape):
+        mean, _ = PIXEL_MODES[self.mode]
+        # One channel would broadcast silently to three.
+        if isinstance(mean, tuple) and input_shape[-1] != len(mean):
+            raise ValueError(
+                f"mode {self.mode!r} is for images of {len(mean)} channels, not {input_shape[-1]}."
+            )
+
+    def call(self, image):
+        dtype = tf.as_dtype(image.dtype)
+        if dtype.is_floating:
+            return tf.cast(image, self.compute_dtype)
+        if dtype != tf.uint8:
+            raise ValueError(f"pixels must be uint8 (0..255) or floating, not {dtype.name}.")
+        mean, deviation = PIXEL_MODES[self.mode]
+        # float32, rounded once at the end. In bfloat16 the quotient 200 / 127.5 would already be
+        # rounded to steps of 1/128, as coarse as the pixels themselves.
+        normalised = (tf.cast(image, tf.float32) - mean) / deviation
+        return tf.cast(normalised, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "mode": self.mode}
+
+
+@keras.saving.register_keras_serializable(package="samestep")
+class FusedBatchNorm(keras.layers.Layer):
+    """BatchNorm over [M, H, W, C], channels last, as one FusedBatchNormV3 op (arXiv:1502.03167).
+
+    Equal to keras.layers.BatchNormalization to rounding in output, gradients and moving
+    statistics. Under mixed precision the activations keep their 16 bits; gamma, beta and the
+    statistics are float32. In training it updates its own replica's moving statistics
+    (aggregation "none", as Keras does); averaging them over replicas is the step's business.
+    `trainable = False` means inference, as in Keras.
+
+    momentum 0.9 and epsilon 1e-5 are the values of He et al. 2016 (arXiv:1512.03385) and Goyal
+    et al. 2017 (arXiv:1706.02677); Keras' momentum of 0.99 would leave 37 % of the initial
+    statistics in place after 100 steps, 0.9 leaves 0.003 %.
+    """
+
+    def __init__(
+        self,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        gamma_initializer: str = "ones",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.gamma_initializer = keras.initializers.get(gamma_initializer)
+
+    def build(self, input_shape):
+        def weight(name, initializer, trainable):
+            return self.add_weight(
+                shape=(input_shape[-1],),
+                name=name,
+                initializer=initializer,
+                trainable=trainable,
+                dtype="float32",
+                autocast=False,
+            )
+
+        self.gamma = weight("gamma", self.gamma_initializer, trainable=True)
+        self.beta = weight("beta", "zeros", trainable=True)
+        self.moving_mean = weight("moving_mean", "zeros", trainable=False)
+        self.moving_variance = weight("moving_variance", "ones", trainable=False)
+
+    def call(self, x, training=None):
+        if not (training and self.trainable):
+            return self._fused(x, self.moving_mean, self.moving_variance)[0]
+        y, mean, variance = self._fused(x)
+        # The op divides the squares by n - 1 (Bessel), Keras and the paper's training pass by n.
+        # For n = 1 the op gives 0, and so must we: not 0 / 0.
+        n = tf.cast(tf.size(x, tf.int64) // x.shape[-1], tf.float32)
+        variance *= tf.maximum(n - 1.0, 1.0) / n
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return y
+
+    def _fused(self, x, mean=None, variance=None):
+        return tf.compat.v1.nn.fused_batch_norm(
+            x,
+            self.gamma,
+            self.beta,
+            mean,
+            variance,
+            epsilon=self.epsilon,
+            is_training=mean is None,
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
+        }

@@ -1,0 +1,100 @@
+"""Residual networks (He et al. 2016, arXiv:1512.03385), version 1.5, for ImageNet-like images."""
+
+from collections.abc import Callable
+from functools import partial
+
+import keras
+
+from models.layers import FusedBatchNorm, Pixels
+
+Tensor = keras.KerasTensor
+
+
+def resnet(
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    dropout: float = 0.0,
+    input_dtype: str = "uint8",
+    *,
+    name: str,
+    block: Callable[[Tensor, int, int, str, str], Tensor],
+    depths: tuple[int, ...],
+    zero_last_gamma: bool = True,
+) -> keras.Model:
+    """input_dtype[M, S, S, 3] -> logits float32[M, num_classes].
+
+    The published stem (7x7 with stride 2, 3x3 max pooling with stride 2) at every size: 32
+    pixels end as 1x1, and work. Padding is "same", which at even sizes puts the odd pixel right
+    and below where Caffe and torch pad evenly; the sizes of all layers are the published ones.
+    `zero_last_gamma`: every block starts as the identity (Goyal et al. 2017, arXiv:1706.02677,
+    sec. 5.1, as is the classifier's deviation of 0.01).
+    """
+    last_gamma = "zeros" if zero_last_gamma else "ones"
+    image = keras.Input(input_shape, dtype=input_dtype, name="image")
+    x = Pixels("imagenet", name="pixels")(image)
+    x = _relu(_conv_norm(x, 64, 7, "stem", stride=2), "stem")
+    x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+    for stage, depth in enumerate(depths):
+        for index in range(depth):
+            stride = 2 if stage > 0 and index == 0 else 1
+            x = block(x, 64 * 2**stage, stride, last_gamma, f"stage{stage + 1}_block{index + 1}")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(
+        num_classes,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        dtype="float32",
+        name="logits",
+    )(x)
+    return keras.Model(image, logits, name=name)
+
+
+def basic(x: Tensor, filters: int, stride: int, last_gamma: str, name: str) -> Tensor:
+    """Two 3x3 convolutions: [M, H, W, C] -> [M, H / stride, W / stride, filters]."""
+    shortcut = _shortcut(x, filters, stride, name)
+    x = _relu(_conv_norm(x, filters, 3, f"{name}_1", stride=stride), f"{name}_1")
+    x = _conv_norm(x, filters, 3, f"{name}_2", gamma=last_gamma)
+    return _relu(keras.layers.Add(name=f"{name}_add")([shortcut, x]), name)
+
+
+def bottleneck(x: Tensor, filters: int, stride: int, last_gamma: str, name: str) -> Tensor:
+    """1x1, 3x3, 1x1: [M, H, W, C] -> [M, H / stride, W / stride, 4 * filters].
+
+    The stride is in the 3x3 (v1.5, Goyal et al. 2017); in the paper's 1x1 it drops 3/4 of the
+    input unseen.
+    """
+    shortcut = _shortcut(x, 4 * filters, stride, name)
+    x = _relu(_conv_norm(x, filters, 1, f"{name}_1"), f"{name}_1")
+    x = _relu(_conv_norm(x, filters, 3, f"{name}_2", stride=stride), f"{name}_2")
+    x = _conv_norm(x, 4 * filters, 1, f"{name}_3", gamma=last_gamma)
+    return _relu(keras.layers.Add(name=f"{name}_add")([shortcut, x]), name)
+
+
+def _shortcut(x: Tensor, filters: int, stride: int, name: str) -> Tensor:
+    if x.shape[-1] == filters and stride == 1:
+        return x
+    return _conv_norm(x, filters, 1, f"{name}_shortcut", stride=stride)
+
+
+def _conv_norm(
+    x: Tensor, filters: int, size: int, name: str, *, stride: int = 1, gamma: str = "ones"
+) -> Tensor:
+    # No bias in front of a BatchNorm: its gradient is zero but for rounding, which Adam amplifies.
+    x = keras.layers.Conv2D(
+        filters,
+        size,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+    return FusedBatchNorm(gamma_initializer=gamma, name=f"{name}_norm")(x)
+
+
+def _relu(x: Tensor, name: str) -> Tensor:
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+resnet18 = partial(resnet, name="resnet18", block=basic, depths=(2, 2, 2, 2))
+resnet50 = partial(resnet, name="resnet50", block=bottleneck, depths=(3, 4, 6, 3))

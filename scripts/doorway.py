@@ -1,0 +1,115 @@
+"""How every command is entered: flags from the command line, the deed, one line for what is wrong.
+
+    def main():
+        enter(__doc__, train, Config)
+
+    def train(config: Config):
+        quiet_tensorflow()
+        from trainer import loop
+
+        loop.fit(config)
+
+Exit codes: what the deed returns (None is 0); 2 for a wrong command line, setting, file, device or
+checkpoint, with one line on stderr; 130 for Ctrl-C; 1 with the traceback for a fault of ours.
+"""
+
+import inspect
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from input.errors import InputError
+from models.config import ModelError
+from trainer import flags
+from trainer.errors import TrainerError
+
+_HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
+
+
+class Command(NamedTuple):
+    """A deed that a program does when its name comes first; its docstring is its help."""
+
+    deed: Callable[..., int | None]
+    config_types: tuple[type, ...]
+
+
+def enter(description: str, deed: Callable[..., int | None], *config_types: type) -> NoReturn:
+    """Calls deed with one instance of each dataclass, read from the command line, and exits.
+
+    --help prints the description and every flag. The deed imports TensorFlow, not its module.
+    """
+    sys.exit(_perform(_program(), description, Command(deed, config_types), sys.argv))
+
+
+def enter_command(description: str, commands: dict[str, Command]) -> NoReturn:
+    """As enter, for a program of several deeds: the first argument says which."""
+    program, names = _program(), ", ".join(commands)
+    name = sys.argv[1] if len(sys.argv) > 1 else None
+    if name in commands:
+        command = commands[name]
+        description = inspect.getdoc(command.deed)
+        argv = [sys.argv[0], *sys.argv[2:]]
+        sys.exit(_perform(f"{program} {name}", description, command, argv))
+    if name in _HELP:
+        _show(_command_help(program, description, commands))
+        sys.exit(0)
+    wrong = "A command is missing" if name is None else f"{name!r} is no command"
+    sys.exit(_refuse(f"{wrong}; commands: {names}. {program} --help says more."))
+
+
+def _perform(program: str, description: str, command: Command, argv: list[str]) -> int | None:
+    """Flags, deed and exit code."""
+    for config_type in command.config_types:
+        flags.define(config_type)
+    if any(argument in _HELP for argument in argv[1:]):
+        _show(_flag_help(program, description, command.config_types))
+        return 0
+    try:
+        flags.parse(argv)
+        return command.deed(*(flags.read(config_type) for config_type in command.config_types))
+    except flags.FlagError as error:
+        return _refuse(f"{error} {program} --help lists the flags.")
+    except (InputError, ModelError, TrainerError) as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130  # 128 + SIGINT, as shells count
+
+
+def _show(text: str) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head is no fault of anyone
+    print(text)
+
+
+def _refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _program() -> str:
+    """The command as the user types it: samestep-train, or python -m scripts.train."""
+    module = sys.modules["__main__"].__spec__
+    return f"python -m {module.name}" if module else Path(sys.argv[0]).name
+
+
+def _flag_help(program: str, description: str, config_types: tuple[type, ...]) -> str:
+    width = min(max(shutil.get_terminal_size(fallback=(90, 24)).columns, 60), 100)
+    lines = [inspect.cleandoc(description), "", f"Usage: {program} [--name=value ...]", ""]
+    for config_type in config_types:
+        lines += flags.manual(config_type, width)
+    lines += [
+        "Of every command:",
+        "  --flagfile              A file of flags, one a line; # starts a comment line.",
+        "  --help                  This text.",
+    ]
+    return "\n".join(lines)
+
+
+def _command_help(program: str, description: str, commands: dict[str, Command]) -> str:
+    lines = [inspect.cleandoc(description), "", f"Usage: {program} COMMAND [--name=value ...]", ""]
+    for name, command in commands.items():
+        lines.append(f"  {name:<22}  {inspect.getdoc(command.deed).splitlines()[0]}")
+    return "\n".join([*lines, "", f"{program} COMMAND --help lists the flags of a command."])

@@ -1,0 +1,222 @@
+"""A manifest that loads says what the files hold; anything else is an InputError with a way out."""
+
+import json
+import os
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from input import manifest as module
+from input.errors import InputError
+from input.manifest import Manifest, Shard, load_index, save, save_index
+from input.records import encode, frame
+
+
+def write_shard(folder: Path, file: str, sizes: list[int]) -> Shard:
+    records = [frame(encode(bytes(size), 0)) for size in sizes]
+    (folder / file).write_bytes(b"".join(records))
+    shard = Shard(file, len(records), sum(map(len, records)), f"sha256 of {file}")
+    save_index(folder, shard, map(len, records))
+    return shard
+
+
+@pytest.fixture
+def manifest(tmp_path) -> Manifest:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    shards = (
+        write_shard(folder, "a.tfrecord", [10, 2000, 0]),
+        write_shard(folder, "b.tfrecord", [7]),
+        write_shard(folder, "c.tfrecord", [300, 1]),
+    )
+    manifest = Manifest(folder, ("cat", "dög"), (4, 2), shards, 32)
+    save(manifest)
+    return manifest
+
+
+def error(folder, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        Manifest.load(folder, **options)
+    return str(caught.value)
+
+
+def edit(manifest, **changes):
+    path = manifest.folder / "manifest.json"
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+
+
+@pytest.mark.parametrize("image_size", [32, None])
+def test_load_returns_what_was_saved(manifest, image_size):
+    manifest = replace(manifest, image_size=image_size)
+    save(manifest)
+    assert Manifest.load(manifest.folder) == manifest
+    assert Manifest.load(str(manifest.folder), verify_files=False) == manifest
+    assert manifest.records == 6
+
+
+def test_index_is_what_dalis_tfrecord2idx_prints(manifest):
+    for shard in manifest.shards:
+        lines = []
+        with (manifest.folder / shard.file).open("rb") as file:
+            while header := file.read(8):
+                start = file.tell() - 8
+                file.seek(4 + struct.unpack("<q", header)[0] + 4, os.SEEK_CUR)
+                lines.append(f"{start} {file.tell() - start}\n")
+        assert (manifest.folder / f"{shard.file}.idx").read_text() == "".join(lines)
+
+
+def test_locate_finds_every_record(manifest):
+    expected = []
+    for number, shard in enumerate(manifest.shards):
+        lines = (manifest.folder / shard.index_file).read_text().splitlines()
+        expected += [(number, *map(int, line.split())) for line in lines]
+    index = load_index(manifest)
+    numbers = np.array([5, 0, 3, 3, 4, 2, 1])
+    located = list(zip(*(column.tolist() for column in index.locate(numbers)), strict=True))
+    assert located == [expected[number] for number in numbers]
+    assert index.first_record.tolist() == [0, 3, 4]
+    assert (index.offsets.nbytes + index.lengths.nbytes) / manifest.records <= 16
+    assert [array.shape for array in index.locate(np.array([], np.int64))] == [(0,)] * 3
+
+
+def test_fingerprint_is_of_the_data_alone(manifest):
+    first, *rest = manifest.shards
+    same = replace(
+        manifest, folder=Path("elsewhere"), shards=(replace(first, file="renamed"), *rest)
+    )
+    assert same.fingerprint == manifest.fingerprint
+    others = [
+        replace(manifest, classes=("dög", "cat")),
+        replace(manifest, classes=("cat", "dog")),
+        replace(manifest, shards=(replace(first, sha256="other"), *rest)),
+        replace(manifest, shards=(*rest, first)),
+        replace(manifest, shards=tuple(rest)),
+    ]
+    fingerprints = {each.fingerprint for each in (manifest, *others)}
+    assert len(fingerprints) == 1 + len(others)
+    assert all(int(each, 16) >= 0 and len(each) == 64 for each in fingerprints)
+
+
+def test_save_leaves_the_old_manifest_when_it_fails(manifest, monkeypatch):
+    def fail(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        save(replace(manifest, classes=("other", "names")))
+    assert Manifest.load(manifest.folder) == manifest
+
+
+def test_missing_folder_and_manifest(manifest, tmp_path):
+    message = error(tmp_path / "nowhere")
+    assert f"{tmp_path / 'nowhere'} is no folder" in message
+    assert f"samestep-records write --images=DIR --out={tmp_path}" in message
+    (manifest.folder / "manifest.json").unlink()
+    message = error(manifest.folder)
+    assert f"{manifest.folder / 'manifest.json'} is missing" in message
+    assert f"samestep-records write --images=DIR --out={tmp_path}" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is not JSON"),
+        (b'{"version": 1', "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[]", "has version None; this samestep reads 1"),
+        (b"{}", "has version None; this samestep reads 1"),
+        (b'{"version": 2}', "has version 2; this samestep reads 1"),
+    ],
+)
+def test_what_is_no_manifest(manifest, content, reason):
+    (manifest.folder / "manifest.json").write_bytes(content)
+    message = error(manifest.folder)
+    assert f"{manifest.folder / 'manifest.json'} {reason}" in message
+    assert f"Copy {manifest.folder} again" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"classes": ...}, "has no 'classes'"),
+        ({"records_per_class": ...}, "has no 'records_per_class'"),
+        ({"shards": ...}, "has no 'shards'"),
+        ({"image_size": ...}, "has no 'image_size'"),
+        ({"shards": [{"file": "a.tfrecord", "records": 3}]}, "missing 2 required"),
+        ({"shards": 3}, "is no manifest"),
+        ({"records_per_class": ["4", "2"]}, "is no manifest"),
+        ({"records_per_class": [4, 1]}, "contradicts itself"),
+        ({"records_per_class": [6]}, "contradicts itself"),
+        ({"shards": [], "records_per_class": [0, 0]}, "contradicts itself"),
+        ({"image_size": "32"}, "is no manifest"),
+    ],
+)
+def test_a_manifest_that_lacks_or_contradicts(manifest, changes, reason):
+    edit(manifest, **changes)
+    message = error(manifest.folder)
+    assert str(manifest.folder / "manifest.json") in message
+    assert reason in message
+
+
+def test_a_shard_outside_the_folder_is_refused(manifest):
+    content = json.loads((manifest.folder / "manifest.json").read_text())
+    content["shards"][0]["file"] = "../a.tfrecord"
+    edit(manifest, **content)
+    assert "contradicts itself" in error(manifest.folder)
+
+
+def test_shards_are_checked_unless_left_to_the_reader(manifest):
+    path = manifest.folder / "b.tfrecord"
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole + b"x"):
+        path.write_bytes(content)
+        message = error(manifest.folder)
+        assert f"shard {path} has {len(content)} bytes, the manifest says {len(whole)}" in message
+        assert Manifest.load(manifest.folder, verify_files=False) == manifest
+    path.unlink()
+    assert f"shard {path} is missing" in error(manifest.folder)
+    assert Manifest.load(manifest.folder, verify_files=False) == manifest
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (None, "is missing"),
+        (lambda lines: lines[:-1], "has 2 lines for 3 records"),
+        (lambda lines: [*lines, lines[-1]], "has 4 lines for 3 records"),
+        (lambda lines: [], "has 0 lines for 3 records"),
+        (lambda lines: [*lines[:-1], lines[-1].split()[0]], "has 2.5 lines for 3 records"),
+        (lambda lines: [*lines[:-1], "x y"], 'a line that is not "offset length"'),
+        (lambda lines: [*lines[:-1], "1.5 7"], 'a line that is not "offset length"'),
+        (lambda lines: lines[::-1], "does not start where the last ends"),
+        (lambda lines: [lines[0]] * 3, "does not start where the last ends"),
+        (lambda lines: [shift(line, 1, 0) for line in lines], "does not start where the last ends"),
+        (lambda lines: [*lines[:-1], shift(lines[-1], 0, 1)], "the shard at"),
+        (lambda lines: [*lines[:-1], shift(lines[-1], 0, -1)], "the shard at"),
+        (lambda lines: [*lines[:-1], "5 -9"], "a length that no record can have"),
+        (lambda lines: [*lines[:-1], f"5 {2**31}"], "a length that no record can have"),
+        (lambda lines: [*lines[:-1], f"{2**70} {2**20}"], "does not start where the last ends"),
+    ],
+)
+@pytest.mark.parametrize("verify_files", [True, False])
+def test_indexes_are_always_checked(manifest, change, reason, verify_files):
+    path = manifest.folder / "a.tfrecord.idx"
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text("\n".join(change(path.read_text().splitlines())))
+    message = error(manifest.folder, verify_files=verify_files)
+    assert str(path) in message
+    assert reason in message
+    assert "write it again: samestep-records write" in message
+    with pytest.raises(InputError, match="index"):
+        load_index(manifest)
+
+
+def shift(line: str, offset: int, length: int) -> str:
+    start, size = map(int, line.split())
+    return f"{start + offset} {size + length}"

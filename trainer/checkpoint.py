@@ -1,0 +1,200 @@
+"""Checkpoints that are whole or not there, checked byte by byte when they are read.
+
+CHECKPOINTS/step-00000120/ holds weights.index, weights.data-* (tf.train.Checkpoint of model and
+optimizer) and state.json. A folder gets this name by a rename after all of it is on the disk.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from trainer.errors import TrainerError
+
+_STATE_FILE = "state.json"
+_INCOMPLETE = ".incomplete"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint says about itself."""
+
+    step: int  # steps that are done
+    fingerprint: str  # of the weights
+    files: dict[str, str]  # name -> SHA-256
+    evaluation: dict[str, float] | None = None  # once it has been made
+
+
+def fingerprint(model: keras.Model) -> str:
+    """SHA-256 over every weight and moving statistic: path, dtype, shape and bytes, in model order.
+
+    States of random generators do not count: they are set anew before every use.
+    """
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        if variable.name != "seed_generator_state":
+            value = variable.numpy()
+            digest.update(f"{variable.path} {value.dtype} {value.shape}\n".encode())
+            digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        keep: int = 3,
+    ):
+        """Without an optimizer, checkpoints can only be restored: to evaluate, to export."""
+        self._folder = folder
+        self._model = model
+        self._keep = keep
+        parts = {"model": model} if optimizer is None else {"model": model, "optimizer": optimizer}
+        self._checkpoint = tf.train.Checkpoint(**parts)
+        self._partial = optimizer is None
+
+    def save(self, step: int, evaluation: dict[str, float] | None = None) -> State:
+        """Writes the checkpoint of a step, then removes those that are neither new nor best."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._clear_incomplete()
+        temporary = self._path(step).with_suffix(_INCOMPLETE)
+        temporary.mkdir()
+        self._checkpoint.write(str(temporary / "weights"))
+        files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+        state = State(step, fingerprint(self._model), files, evaluation)
+        _write_state(temporary, state)
+        for name in files:
+            _sync(temporary / name)
+        _sync(temporary)
+        if self._path(step).exists():  # damaged, or it would not be written again
+            _remove(self._path(step))
+        temporary.rename(self._path(step))
+        _sync(self._folder)
+        self._remove_old()
+        return state
+
+    def note_evaluation(self, state: State, evaluation: dict[str, float]) -> State:
+        """Adds an evaluation to a checkpoint that has none yet."""
+        state = State(state.step, state.fingerprint, state.files, evaluation)
+        _write_state(self._path(state.step), state)
+        self._remove_old()
+        return state
+
+    def restore(self, which: str = "latest", say: Callable[[str], None] = print) -> State | None:
+        """Loads the newest sound checkpoint ("latest"), or the one with the best accuracy ("best").
+
+        A damaged one is named through `say` and the one before it is taken. None where there is
+        none at all; TrainerError where all are damaged, or they hold another model.
+        """
+        states = self._states(say)
+        if which == "best":
+            states = sorted(
+                (s for s in states if s.evaluation), key=lambda s: (_accuracy(s), s.step)
+            )
+        damaged = len(self._paths()) - len(states) if which == "latest" else 0
+        for state in reversed(states):
+            reason = self._damage(state) or self._load(state)
+            if reason is None:
+                return state
+            damaged += 1
+            say(f"checkpoint {self._path(state.step)} is damaged: {reason}; trying the one before")
+        if damaged:
+            raise TrainerError(
+                f"No checkpoint in {self._folder} is sound. Remove the folder to start from step 0."
+            )
+        return None
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"step-{step:08d}"
+
+    def _paths(self) -> list[Path]:
+        found = self._folder.glob("step-*") if self._folder.is_dir() else ()
+        return sorted(path for path in found if path.suffix != _INCOMPLETE)
+
+    def _states(self, say: Callable[[str], None] = lambda _: None) -> list[State]:
+        states = []
+        for path in self._paths():
+            try:
+                states.append(State(**json.loads((path / _STATE_FILE).read_text())))
+            except (OSError, ValueError, TypeError) as error:
+                say(f"checkpoint {path} is damaged: its {_STATE_FILE} cannot be read: {error}")
+        return states
+
+    def _damage(self, state: State) -> str | None:
+        for name, expected in state.files.items():
+            path = self._path(state.step) / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if _sha256(path) != expected:
+                return f"{name} is not what was written"
+        return None
+
+    def _load(self, state: State) -> str | None:
+        status = self._checkpoint.read(str(self._path(state.step) / "weights"))
+        try:
+            status.assert_existing_objects_matched()
+        except AssertionError as error:
+            raise TrainerError(
+                f"{self._path(state.step)} holds another model: {str(error).splitlines()[0]}"
+            ) from None
+        if self._partial:
+            status.expect_partial()
+        if fingerprint(self._model) != state.fingerprint:
+            return "its weights do not have the fingerprint in its state.json"
+        return None
+
+    def _remove_old(self) -> None:
+        states = self._states()
+        kept = {state.step for state in states[-self._keep :]}
+        evaluated = [state for state in states if state.evaluation]
+        if evaluated:
+            kept.add(max(evaluated, key=lambda s: (_accuracy(s), s.step)).step)
+        for state in states:
+            if state.step not in kept:
+                _remove(self._path(state.step))
+
+    def _clear_incomplete(self) -> None:
+        for path in self._folder.glob(f"*{_INCOMPLETE}"):
+            shutil.rmtree(path)
+
+
+def _accuracy(state: State) -> float:
+    return state.evaluation["accuracy"]
+
+
+def _remove(path: Path) -> None:
+    """A checkpoint that is half removed must not look like one."""
+    condemned = path.with_suffix(_INCOMPLETE)
+    path.rename(condemned)
+    shutil.rmtree(condemned)
+
+
+def _write_state(folder: Path, state: State) -> None:
+    temporary = folder / f"{_STATE_FILE}.tmp"
+    temporary.write_text(json.dumps(asdict(state), indent=1))
+    _sync(temporary)
+    temporary.replace(folder / _STATE_FILE)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

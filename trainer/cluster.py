@@ -1,0 +1,69 @@
+"""From the machine's devices to a tf.distribute strategy."""
+
+import os
+
+import tensorflow as tf
+
+from trainer.errors import TrainerError
+
+
+def devices(virtual_cpus: int | None = None, gpus: int | None = None) -> list[str]:
+    """Names of the devices to train on, one per replica: GPU:0, GPU:1, .. or CPU:0, ...
+
+    TensorFlow would quietly take the CPU for a GPU that does not exist. Raises TrainerError.
+    """
+    if virtual_cpus is not None:
+        return [f"CPU:{i}" for i in range(virtual_cpus)]
+    found = len(tf.config.list_physical_devices("GPU"))
+    if gpus is not None and gpus > found:
+        raise TrainerError(
+            f"--gpus={gpus}, but TensorFlow sees {found} GPUs here. Ask for {found or 'none'}, or "
+            "try many-replica training without GPUs: --virtual_cpus=N."
+        )
+    return [f"GPU:{i}" for i in range(found if gpus is None else gpus)] or ["CPU:0"]
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def kind(names: list[str]) -> str:
+    """What the replicas run on: the CPU, or the GPU's product name."""
+    if names[0].startswith("CPU"):
+        return "CPU"
+    gpu = tf.config.list_physical_devices("GPU")[0]
+    return tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
+
+
+def strategy(
+    names: list[str], intra_op_threads: int, deterministic: bool = False
+) -> tf.distribute.Strategy:
+    """One replica on each of the named devices. To be called before TensorFlow has done anything."""
+    on_cpu = names[0].startswith("CPU")
+    if on_cpu:
+        _configure_cpus(len(names), intra_op_threads)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    # The default collectives of logical CPUs work for one strategy per process only ("Shape
+    # mismatch in the collective instance"); GPUs keep the default, NCCL.
+    reduction = tf.distribute.ReductionToOneDevice() if on_cpu else None
+    return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
+
+
+def _configure_cpus(replicas: int, intra_op_threads: int) -> None:
+    try:
+        # Another number of threads splits sums in other places: other bits.
+        tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
+        )
+    except RuntimeError:  # TensorFlow has started: what it has must do
+        threads = tf.config.threading.get_intra_op_parallelism_threads()
+        found = len(tf.config.list_logical_devices("CPU"))
+        if found < replicas or threads != intra_op_threads:
+            raise TrainerError(
+                f"TensorFlow has started in this process with {found} CPUs of {threads} threads; "
+                f"this run needs {replicas} of {intra_op_threads}. Use a new process."
+            ) from None

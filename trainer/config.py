@@ -1,0 +1,205 @@
+"""The definition of a run: what config.json holds, and what a resumed run must agree with.
+
+No TensorFlow here: flags and --help read this file.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from input.config import InputConfig
+from models.config import ModelConfig
+from trainer.errors import TrainerError
+
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer and its schedule."""
+
+    optimizer: Annotated[Literal["sgd", "adamw"], "sgd has momentum."] = "sgd"
+    learning_rate: Annotated[float, "Peak learning rate, after the warm-up."] = 0.1
+    momentum: Annotated[float, "Momentum of sgd."] = 0.9
+    weight_decay: Annotated[
+        float, "Decoupled weight decay of matrices and filters; biases and norms have none."
+    ] = 1e-4
+    warmup_epochs: Annotated[float, "Epochs of linear warm-up from 0."] = 0.0
+    schedule: Annotated[Literal["cosine", "constant"], "After the warm-up."] = "cosine"
+    clip_norm: Annotated[
+        float, "Largest global norm of the mean gradient; 0 does not clip."
+    ] = 0.0
+    label_smoothing: Annotated[float, "Share of the target spread over all classes."] = 0.0
+
+    def __post_init__(self):
+        for name in ("learning_rate", "weight_decay", "warmup_epochs", "clip_norm"):
+            if getattr(self, name) < 0:
+                raise TrainerError(f"--{name} must be 0 or more, not {getattr(self, name)}.")
+        for name in ("momentum", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise TrainerError(
+                    f"--{name} must be at least 0 and below 1, not {getattr(self, name)}."
+                )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Length, arithmetic and bookkeeping of a run."""
+
+    run_dir: Annotated[
+        str, "Folder for config.json, checkpoints, events and metrics.jsonl; again: resumes."
+    ] = field(default="", compare=False)
+    epochs: Annotated[int, "Passes over the training records."] = 10
+    seed: Annotated[int, "Of initial weights, order, augmentation and dropout."] = 0
+    precision: Annotated[
+        Literal["float32", "bfloat16"], "Of activations; weights and sums stay float32."
+    ] = "float32"
+    reduction: Annotated[
+        Literal["exact", "fast"],
+        "exact: the same bits on any number of replicas; fast: float32 sums, equal to rounding.",
+    ] = "exact"
+    deterministic: Annotated[
+        bool, "TensorFlow's op determinism: the same bits from run to run on GPUs too."
+    ] = False
+    intra_op_threads: Annotated[
+        int | None,
+        "CPU threads of one operation; part of the result's bits. Unset: one per core at the "
+        "first launch, kept from then on.",
+    ] = None
+    steps_per_call: Annotated[int, "Steps inside one call of the traced function."] = field(
+        default=20, compare=False
+    )
+    log_every_steps: Annotated[int, "Steps between two lines of metrics."] = field(
+        default=20, compare=False
+    )
+    checkpoint_every_steps: Annotated[
+        int | None, "Steps between two checkpoints. Unset: only after each epoch."
+    ] = field(default=None, compare=False)
+    keep_checkpoints: Annotated[int, "Newest checkpoints kept, besides the best."] = field(
+        default=3, compare=False
+    )
+
+    def __post_init__(self):
+        for name in ("epochs", "steps_per_call", "log_every_steps", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise TrainerError(f"--{name} must be 1 or more, not {getattr(self, name)}.")
+        for name in ("intra_op_threads", "checkpoint_every_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise TrainerError(f"--{name} must be 1 or more, not {value}.")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The devices of one launch; the result does not depend on them."""
+
+    virtual_cpus: Annotated[
+        int | None, "Replicas on this machine's CPU, to try many-replica training anywhere."
+    ] = None
+    gpus: Annotated[int | None, "GPUs to use. Unset: every visible one; without any, the CPU."] = None
+
+    def __post_init__(self):
+        if self.virtual_cpus is not None and self.gpus is not None:
+            raise TrainerError("--virtual_cpus and --gpus exclude each other: leave one of them out.")
+        for name in ("virtual_cpus", "gpus"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise TrainerError(f"--{name} must be 1 or more, not {value}.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, whatever hardware it runs on."""
+
+    input: InputConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    run: RunConfig
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Config":
+        hints = get_type_hints(cls)
+        return cls(**{group: hints[group](**content[group]) for group in hints})
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a run directory says about its run."""
+
+    config: Config
+    data: dict[str, str]  # split -> fingerprint of its records
+    environment: dict[str, str]  # versions and device kind at the first launch
+
+
+def load(run_dir: str | Path) -> Stored | None:
+    """The run in a directory, or None where there is none yet. Raises TrainerError."""
+    path = Path(run_dir) / CONFIG_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        config = Config.from_json(content["config"])
+        return Stored(config, content["data"], content["environment"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainerError(
+            f"{path} does not describe a run of this version of samestep: {error}. "
+            "Start in another --run_dir."
+        ) from None
+
+
+def save(run_dir: str | Path, stored: Stored) -> None:
+    """Writes config.json: after a crash there is the whole file or none."""
+    path = Path(run_dir) / CONFIG_FILE
+    content = {
+        "config": stored.config.to_json(),
+        "data": stored.data,
+        "environment": stored.environment,
+    }
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def fill_in(config: Config, stored: Config) -> Config:
+    """Settings that this launch leaves unset (None) keep what the run's first launch made of them."""
+    groups = {}
+    for group in dataclasses.fields(Config):
+        ours, theirs = getattr(config, group.name), getattr(stored, group.name)
+        unset = {
+            f.name: getattr(theirs, f.name)
+            for f in dataclasses.fields(ours)
+            if f.compare and getattr(ours, f.name) is None
+        }
+        groups[group.name] = dataclasses.replace(ours, **unset)
+    return Config(**groups)
+
+
+def check_same(stored: Stored, config: Config, data: dict[str, str]) -> None:
+    """Raises TrainerError with every difference that would make this another run."""
+    differences = []
+    for group in dataclasses.fields(Config):
+        theirs, ours = getattr(stored.config, group.name), getattr(config, group.name)
+        differences += [
+            f"--{f.name}={getattr(ours, f.name)} (the run has {getattr(theirs, f.name)})"
+            for f in dataclasses.fields(ours)
+            if f.compare and getattr(ours, f.name) != getattr(theirs, f.name)
+        ]
+    differences += [
+        f"other {split} records in --data_dir={config.input.data_dir}"
+        for split, fingerprint in data.items()
+        if stored.data.get(split) != fingerprint
+    ]
+    if differences:
+        raise TrainerError(
+            f"{config.run.run_dir} holds another run: {', '.join(differences)}. "
+            "Repeat its own flags to resume it, or start in another --run_dir."
+        )
