@@ -42,7 +42,9 @@ class InputConfig:
 
     def __post_init__(self):
         if self.global_batch_size < 1:
-            raise InputError(f"--global_batch_size must be 1 or more, not {self.global_batch_size}.")
+            raise InputError(
+                f"--global_batch_size must be 1 or more, not {self.global_batch_size}."
+            )
         if self.micro_batch_size is not None and (
             self.micro_batch_size < 1 or self.global_batch_size % self.micro_batch_size
         ):
@@ -55,7 +57,9 @@ class InputConfig:
             raise InputError(f"--image_size must be 1 or more, not {self.image_size}.")
         for name in ("crop_min_area", "eval_crop"):
             if not 0.0 < getattr(self, name) <= 1.0:
-                raise InputError(f"--{name} must be above 0 and at most 1, not {getattr(self, name)}.")
+                raise InputError(
+                    f"--{name} must be above 0 and at most 1, not {getattr(self, name)}."
+                )
         if self.max_bad_records < 0:
             raise InputError(f"--max_bad_records must be 0 or more, not {self.max_bad_records}.")
 

@@ -32,9 +32,19 @@ class Plan:
         """K = V / R: micro-batches that each replica processes per step."""
         return self.micro_batches // self.replicas
 
-    def evaluation_draws(self, records: int) -> int:
-        """Micro-batches per replica that hold `records` records once each, padding included."""
-        return math.ceil(records / (self.images_per_micro_batch * self.replicas))
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """The numbers of one pass over every record; any number of replicas will do."""
+
+    images_per_micro_batch: int
+    replicas: int
+    records: int
+
+    @property
+    def draws(self) -> int:
+        """Micro-batches per replica that hold every record once, padding included."""
+        return math.ceil(self.records / (self.images_per_micro_batch * self.replicas))
 
 
 def resolve(config: InputConfig, records_size: int | None, replicas: int) -> InputConfig:
@@ -102,14 +112,19 @@ def training_records(step: int, micro_batch: int, plan: Plan, seed: int) -> tupl
     return epoch, permute(positions, plan.records, seed, epoch)
 
 
-def evaluation_records(draw: int, plan: Plan, records: int, worker: int = 0, workers: int = 1):
-    """int64[M] record numbers of the draw-th element of a worker's evaluation; -1 is padding."""
+def evaluation_records(
+    draw: int, plan: EvaluationPlan, worker: int = 0, workers: int = 1
+) -> np.ndarray:
+    """int64[M] record numbers of the draw-th element of a worker's dataset; -1 is padding.
+
+    The elements repeat, pass after pass.
+    """
     local_replicas = plan.replicas // workers
-    turn, local_replica = divmod(draw, local_replicas)
-    first = (turn * plan.replicas + worker * local_replicas + local_replica)
-    first *= plan.images_per_micro_batch
+    turn, local_replica = divmod(draw % (plan.draws * local_replicas), local_replicas)
+    micro_batch = turn * plan.replicas + worker * local_replicas + local_replica
+    first = micro_batch * plan.images_per_micro_batch
     numbers = np.arange(first, first + plan.images_per_micro_batch)
-    return np.where(numbers < records, numbers, -1)
+    return np.where(numbers < plan.records, numbers, -1)
 
 
 def permute(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:

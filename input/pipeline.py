@@ -16,7 +16,7 @@ from input import order
 from input.config import InputConfig
 from input.errors import BadRecordError
 from input.images import eval_view, train_view
-from input.order import Plan
+from input.order import EvaluationPlan, Plan
 from input.reader import Block
 
 # Micro-batches decoded at the same time, and kept ready: enough to bridge a slow read, few enough
@@ -78,22 +78,19 @@ def train(
 def evaluate(
     config: InputConfig,
     reader: Reader,
-    plan: Plan,
+    plan: EvaluationPlan,
     *,
     worker: int = 0,
     workers: int = 1,
 ) -> tf.data.Dataset:
     """Every record once, in order, padded with weight 0 to whole micro-batches on every replica.
 
-    Endless: each plan.evaluation_draws(reader.records) draws per replica are one evaluation, so
-    that one iterator serves a whole run (making and dropping iterators costs seconds).
+    Endless: plan.draws draws per replica are one evaluation, so that one iterator serves a whole
+    run (making and dropping iterators costs seconds).
     """
-    local_draws = plan.evaluation_draws(reader.records) * plan.replicas // workers
 
     def number(draw: int) -> tuple[np.ndarray, np.ndarray]:
-        numbers = order.evaluation_records(
-            draw % local_draws, plan, reader.records, worker, workers
-        )
+        numbers = order.evaluation_records(draw, plan, worker, workers)
         return numbers, np.zeros(len(numbers), np.uint64)
 
     def view(image, _):
@@ -104,7 +101,7 @@ def evaluate(
 
 
 def element_spec(
-    plan: Plan, image_size: int, image_dtype: tf.DType = tf.uint8
+    plan: Plan | EvaluationPlan, image_size: int, image_dtype: tf.DType = tf.uint8
 ) -> tuple[tf.TensorSpec, tf.TensorSpec, tf.TensorSpec]:
     """Shapes and dtypes of one micro-batch: image, label, weight."""
     m = plan.images_per_micro_batch
@@ -131,7 +128,7 @@ def _micro_batches(
     number: Callable[[int], tuple[np.ndarray, np.ndarray]],
     reader: Reader,
     view: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-    plan: Plan,
+    plan: Plan | EvaluationPlan,
     image_size: int,
 ) -> tf.data.Dataset:
     """draws: counts; number: draw -> record numbers int64[M] and 64-bit seeds of their views."""

@@ -17,7 +17,9 @@ class ModelConfig:
         "cnn, resnet18, resnet50, keras:NAME for a keras.applications model such as "
         "keras:MobileNetV2, or package.module:function for your own.",
     ] = "cnn"
-    dropout: Annotated[float, "Dropout rate in front of the classifier, for models that take it."] = 0.0
+    dropout: Annotated[
+        float, "Dropout rate in front of the classifier, for models that take it."
+    ] = 0.0
 
     def __post_init__(self):
         if not 0.0 <= self.dropout < 1.0:

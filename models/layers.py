@@ -17,6 +17,7 @@ PIXEL_MODES = {
     "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
 }
 
+
 @keras.saving.register_keras_serializable(package="samestep")
 class Pixels(keras.layers.Layer):
     """uint8[M, S, S, C] in 0..255 -> (pixel - mean) / deviation of the mode, in the compute dtype.

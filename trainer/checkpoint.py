@@ -1,6 +1,6 @@
 """Checkpoints that are whole or not there, checked byte by byte when they are read.
 
-CHECKPOINTS/step-00000120/ holds weights.index, weights.data-* (tf.train.Checkpoint of model and
+RUN/checkpoints/step-00000120/ holds weights.index, weights.data-* (tf.train.Checkpoint of model and
 optimizer) and state.json. A folder gets this name by a rename after all of it is on the disk.
 """
 
@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from trainer.errors import TrainerError
 
+FOLDER = "checkpoints"
 _STATE_FILE = "state.json"
 _INCOMPLETE = ".incomplete"
 
@@ -50,13 +51,13 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: Path,
+        run_dir: Path,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer | None = None,
         keep: int = 3,
     ):
         """Without an optimizer, checkpoints can only be restored: to evaluate, to export."""
-        self._folder = folder
+        self._folder = run_dir / FOLDER
         self._model = model
         self._keep = keep
         parts = {"model": model} if optimizer is None else {"model": model, "optimizer": optimizer}
@@ -98,9 +99,7 @@ class Checkpoints:
         """
         states = self._states(say)
         if which == "best":
-            states = sorted(
-                (s for s in states if s.evaluation), key=lambda s: (_accuracy(s), s.step)
-            )
+            states = _by_accuracy(states)
         damaged = len(self._paths()) - len(states) if which == "latest" else 0
         for state in reversed(states):
             reason = self._damage(state) or self._load(state)
@@ -113,6 +112,17 @@ class Checkpoints:
                 f"No checkpoint in {self._folder} is sound. Remove the folder to start from step 0."
             )
         return None
+
+    def restore_existing(self, which: str) -> State:
+        """As restore; TrainerError where there is none."""
+        state = self.restore(which)
+        if state is None:
+            raise TrainerError(f"{self._folder} holds no {which} checkpoint yet.")
+        return state
+
+    def best(self) -> State:
+        """The checkpoint with the best accuracy; at least one must have been evaluated."""
+        return _by_accuracy(self._states())[-1]
 
     def _path(self, step: int) -> Path:
         return self._folder / f"step-{step:08d}"
@@ -156,9 +166,7 @@ class Checkpoints:
     def _remove_old(self) -> None:
         states = self._states()
         kept = {state.step for state in states[-self._keep :]}
-        evaluated = [state for state in states if state.evaluation]
-        if evaluated:
-            kept.add(max(evaluated, key=lambda s: (_accuracy(s), s.step)).step)
+        kept |= {state.step for state in _by_accuracy(states)[-1:]}
         for state in states:
             if state.step not in kept:
                 _remove(self._path(state.step))
@@ -168,8 +176,10 @@ class Checkpoints:
             shutil.rmtree(path)
 
 
-def _accuracy(state: State) -> float:
-    return state.evaluation["accuracy"]
+def _by_accuracy(states: list[State]) -> list[State]:
+    """Those that have been evaluated, the best last; of equals the newest."""
+    evaluated = [state for state in states if state.evaluation]
+    return sorted(evaluated, key=lambda state: (state.evaluation["accuracy"], state.step))
 
 
 def _remove(path: Path) -> None:

@@ -29,9 +29,7 @@ class OptimizerConfig:
     ] = 1e-4
     warmup_epochs: Annotated[float, "Epochs of linear warm-up from 0."] = 0.0
     schedule: Annotated[Literal["cosine", "constant"], "After the warm-up."] = "cosine"
-    clip_norm: Annotated[
-        float, "Largest global norm of the mean gradient; 0 does not clip."
-    ] = 0.0
+    clip_norm: Annotated[float, "Largest global norm of the mean gradient; 0 does not clip."] = 0.0
     label_smoothing: Annotated[float, "Share of the target spread over all classes."] = 0.0
 
     def __post_init__(self):
@@ -99,15 +97,42 @@ class Hardware:
     virtual_cpus: Annotated[
         int | None, "Replicas on this machine's CPU, to try many-replica training anywhere."
     ] = None
-    gpus: Annotated[int | None, "GPUs to use. Unset: every visible one; without any, the CPU."] = None
+    gpus: Annotated[int | None, "GPUs to use. Unset: every visible one; without any, the CPU."] = (
+        None
+    )
 
     def __post_init__(self):
         if self.virtual_cpus is not None and self.gpus is not None:
-            raise TrainerError("--virtual_cpus and --gpus exclude each other: leave one of them out.")
+            raise TrainerError(
+                "--virtual_cpus and --gpus exclude each other: leave one of them out."
+            )
         for name in ("virtual_cpus", "gpus"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise TrainerError(f"--{name} must be 1 or more, not {value}.")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to evaluate."""
+
+    run_dir: Annotated[str, "Folder of the run."] = ""
+    data_dir: Annotated[str, "Folder of the records. Unset: where the run was trained from."] = ""
+    split: Annotated[str, "Which of its splits."] = "validation"
+    checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and where to."""
+
+    run_dir: Annotated[str, "Folder of the run."] = ""
+    out: Annotated[str, "Folder to write the SavedModel to; must not be there yet."] = ""
+    checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
+
+    def __post_init__(self):
+        if not self.out:
+            raise TrainerError("--out is missing: the folder to write the SavedModel to.")
 
 
 @dataclass(frozen=True)
@@ -133,19 +158,24 @@ class Stored:
     """What a run directory says about its run."""
 
     config: Config
+    classes: tuple[str, ...]
     data: dict[str, str]  # split -> fingerprint of its records
     environment: dict[str, str]  # versions and device kind at the first launch
 
 
-def load(run_dir: str | Path) -> Stored | None:
+def find(run_dir: str | Path) -> Stored | None:
     """The run in a directory, or None where there is none yet. Raises TrainerError."""
     path = Path(run_dir) / CONFIG_FILE
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text())
-        config = Config.from_json(content["config"])
-        return Stored(config, content["data"], content["environment"])
+        return Stored(
+            Config.from_json(content["config"]),
+            tuple(content["classes"]),
+            content["data"],
+            content["environment"],
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise TrainerError(
             f"{path} does not describe a run of this version of samestep: {error}. "
@@ -153,11 +183,23 @@ def load(run_dir: str | Path) -> Stored | None:
         ) from None
 
 
+def load(run_dir: str | Path) -> Stored:
+    """The run in a directory. Raises TrainerError where there is none."""
+    stored = find(run_dir)
+    if stored is None:
+        raise TrainerError(
+            f"--run_dir={run_dir} holds no run: there is no {CONFIG_FILE}. Train one with "
+            "samestep-train --data_dir=DATA --run_dir=RUN."
+        )
+    return stored
+
+
 def save(run_dir: str | Path, stored: Stored) -> None:
     """Writes config.json: after a crash there is the whole file or none."""
     path = Path(run_dir) / CONFIG_FILE
     content = {
         "config": stored.config.to_json(),
+        "classes": stored.classes,
         "data": stored.data,
         "environment": stored.environment,
     }

@@ -93,14 +93,18 @@ def build_train(
     with strategy.scope():
         optimizer.build(variables)
         dtype = tf.int64 if exact else tf.float32
-        accumulators = Sums(
-            gradients=[_accumulator(v.shape, dtype) for v in variables],
-            statistics=[_accumulator(v.shape, dtype) for v in statistics],
-            loss=_accumulator((), dtype),
-            weight=_accumulator((), dtype),
-            correct=_accumulator((), tf.int64),
-            misfits=_accumulator((), tf.int64),
-        ) if draws > 1 else None
+        accumulators = (
+            Sums(
+                gradients=[_accumulator(v.shape, dtype) for v in variables],
+                statistics=[_accumulator(v.shape, dtype) for v in statistics],
+                loss=_accumulator((), dtype),
+                weight=_accumulator((), dtype),
+                correct=_accumulator((), tf.int64),
+                misfits=_accumulator((), tf.int64),
+            )
+            if draws > 1
+            else None
+        )
 
     # The gradients that reach the optimizer are reduced already; its own all-reduce would sum the
     # same numbers R times.

@@ -1,0 +1,130 @@
+"""What every deed starts from: the devices, the records and the model of a run."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+import models.build
+from input import order
+from input.errors import InputError
+from input.manifest import Manifest
+from input.reader import RecordReader
+from trainer import cluster, config
+from trainer.config import Config, Hardware, Stored
+
+TRAIN, VALIDATION = "train", "validation"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a launch needs and that config.json or the machine decides."""
+
+    config: Config  # complete: nothing is unset
+    devices: list[str]
+    strategy: tf.distribute.Strategy
+    manifests: dict[str, Manifest]
+    classes: tuple[str, ...]
+    readers: dict[str, RecordReader]
+    model: keras.Model
+    data: dict[str, str]  # split -> fingerprint
+    environment: dict[str, str]
+
+
+def begin(settings: Config, hardware: Hardware, stored: Stored | None = None) -> Job:
+    """A new run, or, with what its directory says, one to go on with.
+
+    Raises InputError, ModelError or TrainerError.
+    """
+    manifests = _manifests(settings, (TRAIN, VALIDATION))
+    trained, validated = (manifests[split].classes for split in (TRAIN, VALIDATION))
+    if trained != validated:
+        raise InputError(
+            f"{settings.input.data_dir}: train and validation differ in their classes: "
+            f"{_difference(trained, validated)}. Write both with one samestep-records write."
+        )
+    devices = cluster.devices(hardware.virtual_cpus, hardware.gpus)
+    data = {split: manifest.fingerprint for split, manifest in manifests.items()}
+    if stored is not None:
+        settings = config.fill_in(settings, stored.config)
+        config.check_same(stored, settings, data)
+    inputs = order.resolve(settings.input, manifests[TRAIN].image_size, len(devices))
+    threads = settings.run.intra_op_threads or cluster.cores()
+    settings = dataclasses.replace(
+        settings,
+        input=inputs,
+        run=dataclasses.replace(settings.run, intra_op_threads=threads),
+    )
+    return _assemble(settings, devices, manifests)
+
+
+def restored(stored: Stored, hardware: Hardware, *, data_dir: str, split: str) -> Job:
+    """The run of a directory, to look at and not to train: any number of replicas will do."""
+    settings = stored.config
+    settings = dataclasses.replace(
+        settings,
+        input=dataclasses.replace(settings.input, data_dir=data_dir or settings.input.data_dir),
+    )
+    manifests = _manifests(settings, (split,))
+    if manifests[split].classes != stored.classes:
+        raise InputError(
+            f"{settings.input.data_dir}/{split} has other classes than the run was trained on: "
+            f"{_difference(stored.classes, manifests[split].classes)}."
+        )
+    devices = cluster.devices(hardware.virtual_cpus, hardware.gpus)
+    return _assemble(settings, devices, manifests)
+
+
+def build_model(settings: Config, num_classes: int) -> keras.Model:
+    """The run's network with its initial weights."""
+    size = settings.input.image_size
+    return models.build.build(
+        settings.model,
+        input_shape=(size, size, 3),
+        num_classes=num_classes,
+        precision=settings.run.precision,
+        seed=settings.run.seed,
+    )
+
+
+def _manifests(settings: Config, splits: Iterable[str]) -> dict[str, Manifest]:
+    data_dir = settings.input.data_dir
+    if not data_dir:
+        raise InputError(
+            "--data_dir is missing: the folder that samestep-records write --out=DIR has made."
+        )
+    verify = settings.input.max_bad_records == 0
+    return {split: Manifest.load(Path(data_dir) / split, verify) for split in splits}
+
+
+def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
+    only = [sorted(set(a) - set(b)) for a, b in ((first, second), (second, first))]
+    return f"only in the first {only[0]}, only in the second {only[1]}"
+
+
+def _assemble(settings: Config, devices: list[str], manifests: dict[str, Manifest]) -> Job:
+    strategy = cluster.strategy(devices, settings.run.intra_op_threads, settings.run.deterministic)
+    classes = next(iter(manifests.values())).classes
+    with strategy.scope():
+        model = build_model(settings, len(classes))
+    return Job(
+        config=settings,
+        devices=devices,
+        strategy=strategy,
+        manifests=manifests,
+        classes=classes,
+        readers={
+            split: RecordReader(manifest, settings.input.max_bad_records)
+            for split, manifest in manifests.items()
+        },
+        model=model,
+        data={split: manifest.fingerprint for split, manifest in manifests.items()},
+        environment={
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "device": cluster.kind(devices),
+        },
+    )

@@ -1,0 +1,79 @@
+"""Exact evaluation: every record counts once, on any hardware."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from input import pipeline
+from input.config import InputConfig
+from input.order import EvaluationPlan
+from input.pipeline import Reader
+from trainer import assembly, config, step
+from trainer.checkpoint import Checkpoints
+from trainer.config import EvaluateConfig, Hardware
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation."""
+
+    loss: float  # mean cross entropy
+    accuracy: float
+    correct: int
+    images: int  # that counted: all but the bad ones
+    records: int
+
+    def __str__(self) -> str:
+        bad = self.records - self.images
+        note = f" ({bad} bad records)" if bad else ""
+        return f"accuracy {self.accuracy:.4f} on {self.images}/{self.records}{note}"
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def build(
+    strategy: tf.distribute.Strategy, model: keras.Model, settings: InputConfig, reader: Reader
+) -> Callable[[], Result]:
+    """Returns a function that evaluates the model as it is then; traced once, one iterator."""
+    plan = EvaluationPlan(settings.micro_batch_size, strategy.num_replicas_in_sync, reader.records)
+    iterator = iter(
+        strategy.distribute_datasets_from_function(
+            lambda _: pipeline.evaluate(settings, reader, plan)
+        )
+    )
+    evaluate = step.build_evaluate(strategy, model)
+
+    def run() -> Result:
+        with pipeline.naming_bad_records(reader):
+            totals = evaluate(iterator, tf.constant(plan.draws, tf.int64))
+        images, correct = int(totals.images), int(totals.correct)
+        if images + len(reader.bad_records) != reader.records:
+            raise RuntimeError(
+                f"Evaluation counted {images} images and {len(reader.bad_records)} bad records "
+                f"of {reader.records}: please report this."
+            )
+        accuracy = correct / images if images else float("nan")
+        return Result(float(totals.loss), accuracy, correct, images, reader.records)
+
+    return run
+
+
+def evaluate_run(what: EvaluateConfig, hardware: Hardware) -> Result:
+    """Evaluates a checkpoint of a run on one of its splits."""
+    stored = config.load(what.run_dir)
+    job = assembly.restored(stored, hardware, data_dir=what.data_dir, split=what.split)
+    state = Checkpoints(Path(what.run_dir), job.model).restore_existing(what.checkpoint)
+    result = build(job.strategy, job.model, job.config.input, job.readers[what.split])()
+    print(
+        f"{what.split} at step {state.step}: {result}, loss {result.loss:.6f}, {state.fingerprint[:16]}"
+    )
+    return result
+
+
+def metrics(result: Mapping[str, float]) -> dict[str, float]:
+    """An evaluation's entries in metrics.jsonl and TensorBoard."""
+    return {f"validation/{name}": result[name] for name in ("loss", "accuracy", "images")}

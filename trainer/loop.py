@@ -1,0 +1,234 @@
+"""Training from the first step to the last, through any number of stops."""
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from input import order, pipeline
+from trainer import assembly, audit, config, evaluate, optimizers, step
+from trainer.assembly import TRAIN, VALIDATION, Job
+from trainer.checkpoint import Checkpoints, State
+from trainer.config import Config, Hardware, Stored
+from trainer.errors import TrainerError
+from trainer.monitor import Monitor
+
+
+def fit(settings: Config, hardware: Hardware) -> State:
+    """Trains a run to its end, from its newest checkpoint if there is one.
+
+    Whatever the hardware and however often it was stopped: the same weights. Returns the last
+    checkpoint's state.
+    """
+    run_dir = Path(settings.run.run_dir)
+    if not settings.run.run_dir:
+        raise TrainerError("--run_dir is missing: the folder that gets everything the run makes.")
+    stored = config.find(run_dir)
+    job = assembly.begin(settings, hardware, stored)
+    plan = order.plan(job.config.input, job.readers[TRAIN].records, len(job.devices))
+    total_steps = plan.steps_per_epoch * job.config.run.epochs
+    with _only_launch(run_dir):
+        if stored is None:
+            stored = Stored(job.config, job.classes, job.data, job.environment)
+            config.save(run_dir, stored)
+        return _train(job, plan, total_steps, stored)
+
+
+def _train(job: Job, plan: order.Plan, total_steps: int, stored: Stored) -> State:
+    run, run_dir = job.config.run, Path(job.config.run.run_dir)
+    rate = optimizers.schedule(job.config.optimizer, plan.steps_per_epoch, run.epochs)
+    with job.strategy.scope():
+        optimizer = optimizers.build(job.config.optimizer, job.model)
+    train = step.build_train(
+        job.strategy,
+        job.model,
+        optimizer,
+        rate,
+        images_per_step=plan.images_per_step,
+        micro_batches=plan.micro_batches,
+        seed=run.seed,
+        label_smoothing=job.config.optimizer.label_smoothing,
+        clip_norm=job.config.optimizer.clip_norm,
+        reduction=run.reduction,
+    )
+    checkpoints = Checkpoints(run_dir, job.model, optimizer, run.keep_checkpoints)
+    state = checkpoints.restore()
+    done = state.step if state else 0
+
+    with Monitor(run_dir, total_steps, plan.steps_per_epoch, done) as monitor:
+        reader = job.readers[TRAIN]
+        evaluation = evaluate.build(
+            job.strategy, job.model, job.config.input, job.readers[VALIDATION]
+        )
+        iterator = iter(
+            job.strategy.distribute_datasets_from_function(
+                lambda _: pipeline.train(
+                    job.config.input, reader, plan, seed=run.seed, first_step=done
+                )
+            )
+        )
+        trace = train.get_concrete_function(iterator, *_int64(done, 1))
+        monitor.card("samestep", _start_rows(job, plan, total_steps, stored, state, trace))
+        seen_bad: set[int] = set()
+        while True:
+            if state and state.step == done and done % plan.steps_per_epoch == 0:
+                if state.evaluation is None:
+                    state = checkpoints.note_evaluation(state, evaluation().to_json())
+                result = evaluate.Result(**state.evaluation)
+                monitor.evaluation(done, evaluate.metrics(state.evaluation), state.fingerprint)
+                monitor.say(
+                    f"epoch {done // plan.steps_per_epoch}: {result}, loss {result.loss:.4f}"
+                )
+            if done == total_steps:
+                break
+            stop = next_stop(
+                done,
+                total_steps,
+                run.log_every_steps,
+                run.checkpoint_every_steps,
+                plan.steps_per_epoch,
+            )
+            start = time.monotonic()
+            with pipeline.naming_bad_records(reader):
+                history = _steps(train, iterator, done, stop, run.steps_per_call)
+            seconds = time.monotonic() - start
+            done = stop
+            monitor.training(done, _summary(history, seconds, float(rate(tf.constant(done - 1)))))
+            for number in sorted(reader.bad_records.keys() - seen_bad):
+                monitor.say(f"left out: {reader.bad_records[number]}")
+                seen_bad.add(number)
+            if done % plan.steps_per_epoch == 0 or due(done, run.checkpoint_every_steps):
+                state = checkpoints.save(done)
+        monitor.card("finished", _end_rows(run_dir, state, checkpoints))
+    return state
+
+
+def due(done: int, every: int | None) -> bool:
+    """Whether something that happens every so many steps happens after this one."""
+    return every is not None and done % every == 0
+
+
+def next_stop(done: int, total: int, *periods: int | None) -> int:
+    """The next step after which anything is due: the nearest multiple of a period, or the end."""
+    return min(total, *(done - done % every + every for every in periods if every))
+
+
+def _steps(train, iterator, first: int, stop: int, steps_per_call: int) -> step.History:
+    """Runs the steps first..stop-1; one float64[stop - first] array per field."""
+    calls = [
+        train(iterator, *_int64(begin, min(steps_per_call, stop - begin)))
+        for begin in range(first, stop, steps_per_call)
+    ]
+    return step.History(*(np.concatenate(column) for column in zip(*calls, strict=True)))
+
+
+def _summary(history: step.History, seconds: float, learning_rate: float) -> dict[str, float]:
+    """One line of metrics over some steps; skipped steps have no part in the means."""
+    applied = history.applied > 0
+    images = history.images[applied].sum()
+    steps = len(applied)
+    mean = lambda values: float(np.mean(values[applied])) if applied.any() else float("nan")  # noqa: E731
+    return {
+        "train/loss": mean(history.loss),
+        "train/accuracy": float(history.correct[applied].sum() / images)
+        if images
+        else float("nan"),
+        "train/gradient_norm": mean(history.gradient_norm),
+        "train/learning_rate": learning_rate,
+        "train/skipped_steps": steps - int(applied.sum()),
+        "images_per_second": float(history.images.sum() / seconds),
+        "seconds_per_step": seconds / steps,
+    }
+
+
+def _start_rows(job, plan, total_steps, stored, state, trace) -> Iterator[tuple[str, str]]:
+    inputs, manifest = job.config.input, job.manifests[TRAIN]
+    kind = (
+        "virtual CPUs"
+        if len(job.devices) > 1 and job.environment["device"] == "CPU"
+        else job.environment["device"]
+    )
+    yield "devices", f"{len(job.devices)} x {kind} ({', '.join(job.devices)})"
+    yield (
+        "batch",
+        (
+            f"{plan.images_per_step} images a step = {plan.micro_batches} micro-batches of "
+            f"{plan.images_per_micro_batch}, {plan.draws_per_step} per replica"
+        ),
+    )
+    yield (
+        "elsewhere",
+        (
+            f"--micro_batch_size={inputs.micro_batch_size} --intra_op_threads="
+            f"{job.config.run.intra_op_threads} give the same run on any device count that divides "
+            f"{plan.micro_batches}"
+        ),
+    )
+    yield (
+        "steps",
+        f"{plan.steps_per_epoch} an epoch, {total_steps} in {job.config.run.epochs} epochs",
+    )
+    yield "records", f"{manifest.records} to train, {job.readers[VALIDATION].records} to validate"
+    yield "per class", _counts(manifest)
+    parameters = sum(int(np.prod(v.shape)) for v in job.model.trainable_variables)
+    yield (
+        "model",
+        f"{job.config.model.model}, {parameters:,} parameters, {inputs.image_size} pixels",
+    )
+    found = audit.audit(trace)
+    yield (
+        "audit",
+        (
+            f"batch untouched over {found.operations} operations from the pipeline to {found.layers[0]}"
+        ),
+    )
+    yield "start", f"step {state.step}, {state.fingerprint[:16]}" if state else "step 0, a new run"
+    for name, value in job.environment.items():
+        if stored.environment.get(name) != value:
+            yield (
+                "attention",
+                (
+                    f"{name} was {stored.environment.get(name)} at the first launch and is {value} now: "
+                    "the bits may differ from an undisturbed run"
+                ),
+            )
+
+
+def _counts(manifest, shown: int = 12) -> str:
+    pairs = [f"{c} {n}" for c, n in zip(manifest.classes, manifest.records_per_class, strict=True)]
+    more = f", and {len(pairs) - shown} more classes" if len(pairs) > shown else ""
+    return ", ".join(pairs[:shown]) + more
+
+
+def _end_rows(run_dir: Path, state: State, checkpoints: Checkpoints) -> Iterator[tuple[str, str]]:
+    yield "result", str(evaluate.Result(**state.evaluation))
+    best = checkpoints.best()
+    yield "best", f"{evaluate.Result(**best.evaluation)} at step {best.step}"
+    yield "weights", f"fingerprint {state.fingerprint}"
+    yield "run", str(run_dir)
+    yield "watch", f"tensorboard --logdir {run_dir}"
+    yield "export", f"samestep-export --run_dir={run_dir} --out={run_dir / 'export'}"
+
+
+def _int64(*numbers: int) -> tuple[tf.Tensor, ...]:
+    """Tensors: a Python number would be traced anew for every value."""
+    return tuple(tf.constant(number, tf.int64) for number in numbers)
+
+
+@contextmanager
+def _only_launch(run_dir: Path) -> Iterator[None]:
+    """Two launches in one run directory would write over each other."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainerError(
+                f"Another process trains in {run_dir}. Wait for it, stop it, or use another "
+                "--run_dir."
+            ) from None
+        yield

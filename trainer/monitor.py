@@ -1,0 +1,131 @@
+"""What a run shows: cards, a progress bar or plain lines, TensorBoard events, metrics.jsonl."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import tensorflow as tf
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class Monitor:
+    """The run's voice; a context manager. On a terminal a live bar, elsewhere plain lines."""
+
+    def __init__(self, run_dir: Path, total_steps: int, steps_per_epoch: int, first_step: int):
+        """Takes back what an earlier launch said about steps that are done again."""
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._total_steps = total_steps
+        self._steps_per_epoch = steps_per_epoch
+        self._metrics = run_dir / METRICS_FILE
+        _rewind(self._metrics, first_step)
+        self._events = tf.summary.create_file_writer(str(run_dir))
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            TextColumn("{task.fields[speed]:,.0f} images/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "",
+            total=total_steps,
+            completed=first_step,
+            loss=math.nan,
+            speed=0.0,
+            epoch=self._epoch(first_step),
+        )
+
+    def __enter__(self) -> "Monitor":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._progress.stop()
+        self._events.close()
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(text, markup=False)
+
+    def card(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
+        """A titled table of two columns."""
+        card(self._console, title, rows)
+
+    def training(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The steps since the last call; needs loss and images_per_second."""
+        self._record(step, metrics)
+        loss, speed = metrics["train/loss"], metrics["images_per_second"]
+        self._progress.update(
+            self._task, completed=step, loss=loss, speed=speed, epoch=self._epoch(step)
+        )
+        if self._progress.disable:
+            left = (self._total_steps - step) * metrics["seconds_per_step"]
+            self.say(
+                f"epoch {self._epoch(step)} step {step}/{self._total_steps} loss {loss:.4f} "
+                f"{speed:,.0f} images/s, {_duration(left)} left"
+            )
+
+    def evaluation(self, step: int, metrics: Mapping[str, float], fingerprint: str) -> None:
+        """An evaluation at a checkpoint."""
+        self._record(step, {**metrics, "fingerprint": fingerprint})
+
+    def _record(self, step: int, metrics: Mapping[str, float | str]) -> None:
+        line = {"step": step, "epoch": step / self._steps_per_epoch, **metrics}
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        with self._events.as_default(step=step):
+            for name, value in metrics.items():
+                if not isinstance(value, str):
+                    tf.summary.scalar(name, value)
+        self._events.flush()
+
+    def _epoch(self, step: int) -> str:
+        epochs = self._total_steps // self._steps_per_epoch
+        return f"{min(step // self._steps_per_epoch + 1, epochs)}/{epochs}"
+
+
+def card(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """A titled table of two columns in a frame; on a terminal and in a log alike."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(Panel(table, title=title, title_align="left", expand=False))
+
+
+def _rewind(path: Path, step: int) -> None:
+    """Keeps the lines before a step, and the training line that ends there.
+
+    What comes after a checkpoint is done again, and so is its evaluation's line.
+    """
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            content = json.loads(line)
+        except ValueError:  # the line that a kill cut short
+            break
+        if content["step"] < step or (content["step"] == step and "train/loss" in content):
+            kept.append(line + "\n")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
