@@ -22,7 +22,7 @@ from input.config import WriteConfig
 from input.errors import InputError
 from input.manifest import Manifest, load_index
 from input.records import parse, unframe
-from input.writer import divide, write
+from input.writer import LOCK_FILE, divide, write
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,7 +73,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != writer.LOCK_FILE
+        if path.is_file() and path.name != LOCK_FILE
     }
 
 
@@ -114,6 +114,7 @@ TENSORFLOW_READS = {
     "rgb.jpg": encoded(picture(), "JPEG"),
     "rgb_444_progressive.jpg": encoded(picture(), "JPEG", subsampling=0, progressive=True),
     "cmyk.jpg": encoded(picture().convert("CMYK"), "JPEG", quality=95),
+    "animated.png": encoded(picture(), "PNG", save_all=True, append_images=[picture(9)]),
     "two_pictures.jpg": encoded(picture(), "MPO", save_all=True, append_images=[picture(9)]),
     "png_inside.jpg": encoded(picture(), "PNG"),
     "upright.jpg": encoded(picture(), "JPEG", exif=b"Exif\0\0II*\0broken"),
@@ -363,7 +364,7 @@ def test_shares_are_exact():
 def test_a_class_too_small_for_the_split(images, out):
     put(Path(images, "fox", "only.png"), encoded(picture(), "PNG"))
     message = error(images=images, out=str(out))
-    assert "Class fox has 1 images, too few for one in each of train, validation" in message
+    assert "Class fox has too few images (1) for one in each of train, validation" in message
     assert not out.exists()
 
 
@@ -477,11 +478,15 @@ BAD = {
     "jpeg_header_only.jpg": (JPEG[:30], "truncated: the JPEG has no end"),
     "jpeg_half.jpg": (JPEG[: len(JPEG) // 2], "truncated: the JPEG has no end"),
     "jpeg_zeros.jpg": (JPEG[:-2] + bytes(99), "truncated: the JPEG has no end"),
+    "jpeg_no_table.jpg": (
+        JPEG.replace(b"\xff\xda\x00\x0c\x03\x01\x00", b"\xff\xda\x00\x0c\x03\x01\x33"),
+        "broken data stream",
+    ),
     "png_header_only.png": (PNG[:20], "Truncated File Read"),
     "png_bad_header.png": (PNG[:18] + b"xx" + PNG[20:], "its header cannot be read"),
     "png_half.png": (PNG[: len(PNG) // 2], "Truncated File Read"),
     "png_no_end.png": (PNG[:-12], "truncated"),
-    "png_rows_lost.png": (png(zlib.compress(bytes(121 * 20))), "image file is truncated"),
+    "png_no_data.png": (png(b"sums are right"), "broken data stream"),
     "png_bit.png": (PNG[:99] + bytes([PNG[99] ^ 1]) + PNG[100:], "bad header checksum"),
 }
 
@@ -496,7 +501,7 @@ def put_bad(images: str) -> None:
 def test_bad_images_stop_the_write(images, out):
     put_bad(images)
     message = error(images=images, out=str(out), max_bad_images=len(BAD) + 1)
-    assert message.startswith(f"{len(BAD) + 2} bad images:\n")
+    assert message.startswith(f"Bad images: {len(BAD) + 2}\n")
     for name, (_, reason) in BAD.items():
         line = next(line for line in message.splitlines() if name in line)
         assert line.startswith(f"  {images}/cat/{name}: ")
@@ -505,7 +510,7 @@ def test_bad_images_stop_the_write(images, out):
     assert f"{images}/cat/pipe.jpg: neither a file nor a link to one" in message
     assert f"--max_bad_images={len(BAD) + 2}" in message
     assert content_of(out) == {}
-    assert [path.name for path in out.iterdir()] == [writer.LOCK_FILE]
+    assert [path.name for path in out.iterdir()] == [LOCK_FILE]
 
 
 def test_bad_images_within_the_budget_are_logged_and_left_out(images, out, tmp_path, caplog):
@@ -525,7 +530,7 @@ def test_at_most_20_bad_images_are_listed(images, out):
     for number in range(25):
         put(Path(images, "cat", f"bad{number}.jpg"), b"")
     message = error(images=images, out=str(out))
-    assert message.startswith("25 bad images:\n")
+    assert message.startswith("Bad images: 25\n")
     assert message.count(": empty") == 20
     assert "and 5 more" in message
 
@@ -566,7 +571,7 @@ def test_a_decompression_bomb_is_a_bad_image(images, out, monkeypatch, factor):
     # Pillow warns above its limit and refuses above twice the limit.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 8999 // factor)
     message = error(images=images, out=str(out))
-    assert message.startswith("1 bad images:\n")
+    assert message.startswith("Bad images: 1\n")
     assert f"{images}/cat/huge.png: Image size (9000 pixels) exceeds limit" in message
 
 
@@ -597,7 +602,7 @@ def test_an_interrupt_leaves_nothing(images, out, done):
 
     with pytest.raises(KeyboardInterrupt):
         write(WriteConfig(images=images, out=str(out)), interrupt)
-    assert [path.name for path in out.iterdir()] == [writer.LOCK_FILE]
+    assert [path.name for path in out.iterdir()] == [LOCK_FILE]
 
 
 def test_a_full_disk_leaves_nothing(images, out, monkeypatch):
@@ -607,7 +612,7 @@ def test_a_full_disk_leaves_nothing(images, out, monkeypatch):
     monkeypatch.setattr(writer.os, "fsync", full)
     message = error(images=images, out=str(out))
     assert f"Writing to {out} failed: [Errno 28] No space left on device." in message
-    assert [path.name for path in out.iterdir()] == [writer.LOCK_FILE]
+    assert [path.name for path in out.iterdir()] == [LOCK_FILE]
 
 
 def test_an_out_that_cannot_be_a_folder(images, tmp_path):
@@ -642,10 +647,12 @@ def test_a_killed_write_leaves_nothing_finished_and_a_rerun_is_the_same(
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
     assert (out / "train.incomplete").is_dir()  # it was in the middle
+    (out / "test.incomplete").mkdir()  # of a write that had another --split
     assert not {"train", "validation"} & {path.name for path in out.iterdir()}
     with pytest.raises(InputError, match="samestep-records write"):
         Manifest.load(out / "train")
     for folder in (out, tmp_path / "undisturbed"):
         write(WriteConfig(images=images, out=str(folder), shards=3))
+        assert {path.name for path in folder.iterdir()} == {"train", "validation", LOCK_FILE}
     assert content_of(out) == content_of(tmp_path / "undisturbed")
     assert len(content_of(out)) == 2 * (3 + 3 + 1)

@@ -1,10 +1,11 @@
-"""Contract 1 on a traced step: from the pipeline to the first layer nobody touches the batch's shape.
+"""Contract 1 on a traced step: between pipeline and first layer nobody touches the batch's shape.
 
 The walk starts at the iterator's outputs in the graph of the step and follows the image through
 everything that keeps a batch a batch, into functions, loops and branches, up to the model's first
 convolutions or dense layers. Labels and weights are followed as far as copies and casts carry them.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ RESHAPING = frozenset(
     "StridedSlice Tile Transpose Unpack".split()
 )
 LAYERS = frozenset(
-    "BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2D Conv3D DepthwiseConv2dNative Einsum MatMul".split()
+    "BatchMatMul BatchMatMulV2 BatchMatMulV3 Conv2D DepthwiseConv2dNative Einsum MatMul".split()
 )
 # From here on it is no batch any more: statistics over it, or its size.
 SUMMARIES = frozenset("All Any ArgMax Max Mean Min Prod Rank Shape Size Sum ZerosLike".split())
@@ -61,6 +62,13 @@ def audit(concrete_function) -> Audit:
             "that its image reaches; there must be at least one of each."
         )
     return Audit(len(walk.draws), len(walk.visited), tuple(sorted(walk.layers)))
+
+
+def _layer(name: str) -> str:
+    """while/while/replica_1/cnn_1/block1_conv_1/convolution -> block1_conv, as the model says."""
+    parts = name.split("/")
+    layer = parts[-2] if len(parts) > 1 else name
+    return re.sub(r"_\d+$", "", layer)
 
 
 class _Walk:
@@ -125,7 +133,7 @@ class _Walk:
             return {}
         self.visited.add(node.name)
         if node.op in LAYERS:
-            self.layers.add(node.name)
+            self.layers.add(_layer(node.name))
             return {}
         return {node.name: mark}
 

@@ -39,7 +39,7 @@ def kind(names: list[str]) -> str:
 def strategy(
     names: list[str], intra_op_threads: int, deterministic: bool = False
 ) -> tf.distribute.Strategy:
-    """One replica on each of the named devices. To be called before TensorFlow has done anything."""
+    """One replica on each of the named devices. Comes before all other TensorFlow calls."""
     on_cpu = names[0].startswith("CPU")
     if on_cpu:
         _configure_cpus(len(names), intra_op_threads)

@@ -136,6 +136,23 @@ class ExportConfig:
 
 
 @dataclass(frozen=True)
+class BenchmarkConfig:
+    """What to measure."""
+
+    what: Annotated[
+        Literal["all", "loop", "fit", "exact"],
+        "loop: the real loop against the traced step alone; fit: the step against Keras fit; "
+        "exact: the exact sum against float32 sums on ResNet-50.",
+    ] = "all"
+    rounds: Annotated[int, "Paired runs; medians are shown."] = 7
+    json: Annotated[str, "File to write the figures to, besides the table."] = ""
+
+    def __post_init__(self):
+        if self.rounds < 1:
+            raise TrainerError(f"--rounds must be 1 or more, not {self.rounds}.")
+
+
+@dataclass(frozen=True)
 class Config:
     """One run, whatever hardware it runs on."""
 
@@ -212,7 +229,7 @@ def save(run_dir: str | Path, stored: Stored) -> None:
 
 
 def fill_in(config: Config, stored: Config) -> Config:
-    """Settings that this launch leaves unset (None) keep what the run's first launch made of them."""
+    """What this launch leaves unset (None) is what the first launch made of it."""
     groups = {}
     for group in dataclasses.fields(Config):
         ours, theirs = getattr(config, group.name), getattr(stored, group.name)

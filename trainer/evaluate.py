@@ -68,9 +68,8 @@ def evaluate_run(what: EvaluateConfig, hardware: Hardware) -> Result:
     job = assembly.restored(stored, hardware, data_dir=what.data_dir, split=what.split)
     state = Checkpoints(Path(what.run_dir), job.model).restore_existing(what.checkpoint)
     result = build(job.strategy, job.model, job.config.input, job.readers[what.split])()
-    print(
-        f"{what.split} at step {state.step}: {result}, loss {result.loss:.6f}, {state.fingerprint[:16]}"
-    )
+    print(f"{what.split} at step {state.step}: {result}, loss {result.loss:.6f}")
+    print(f"weights {state.fingerprint}")
     return result
 
 

@@ -19,7 +19,7 @@ STATISTIC_BITS = 34
 
 
 def limit(bits: int, addends: int) -> float:
-    """The magnitude that each of `addends` numbers must stay below for their int64 sum to be right."""
+    """What the magnitude of each of `addends` numbers must stay below: their int64 sum fits."""
     return 2.0 ** (63 - bits) / addends
 
 
@@ -29,7 +29,7 @@ def encode(x: tf.Tensor, bits: int) -> tf.Tensor:
 
 
 def decode(total: tf.Tensor, bits: int) -> tf.Tensor:
-    """int64[...] -> float32[...]: total / 2**bits with a single rounding."""
+    """int64[...] -> float32[...]: total / 2**bits with a single rounding, that of the cast."""
     return tf.cast(total, tf.float32) * 2.0**-bits
 
 

@@ -2,7 +2,7 @@
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -92,12 +92,9 @@ def _train(job: Job, plan: order.Plan, total_steps: int, stored: Stored) -> Stat
                 run.checkpoint_every_steps,
                 plan.steps_per_epoch,
             )
-            start = time.monotonic()
             with pipeline.naming_bad_records(reader):
-                history = _steps(train, iterator, done, stop, run.steps_per_call)
-            seconds = time.monotonic() - start
+                advance(train, iterator, done, stop, run.steps_per_call, rate, monitor)
             done = stop
-            monitor.training(done, _summary(history, seconds, float(rate(tf.constant(done - 1)))))
             for number in sorted(reader.bad_records.keys() - seen_bad):
                 monitor.say(f"left out: {reader.bad_records[number]}")
                 seen_bad.add(number)
@@ -117,13 +114,24 @@ def next_stop(done: int, total: int, *periods: int | None) -> int:
     return min(total, *(done - done % every + every for every in periods if every))
 
 
-def _steps(train, iterator, first: int, stop: int, steps_per_call: int) -> step.History:
-    """Runs the steps first..stop-1; one float64[stop - first] array per field."""
+def advance(
+    train: Callable[..., step.History],
+    iterator: Iterator,
+    first: int,
+    stop: int,
+    steps_per_call: int,
+    rate: optimizers.Schedule,
+    monitor: Monitor,
+) -> None:
+    """Runs the steps first..stop-1 and reports them as one line of metrics."""
+    start = time.monotonic()
     calls = [
         train(iterator, *_int64(begin, min(steps_per_call, stop - begin)))
         for begin in range(first, stop, steps_per_call)
     ]
-    return step.History(*(np.concatenate(column) for column in zip(*calls, strict=True)))
+    history = step.History(*(np.concatenate(column) for column in zip(*calls, strict=True)))
+    seconds = time.monotonic() - start
+    monitor.training(stop, _summary(history, seconds, float(rate(tf.constant(stop - 1)))))
 
 
 def _summary(history: step.History, seconds: float, learning_rate: float) -> dict[str, float]:
@@ -146,55 +154,37 @@ def _summary(history: step.History, seconds: float, learning_rate: float) -> dic
 
 
 def _start_rows(job, plan, total_steps, stored, state, trace) -> Iterator[tuple[str, str]]:
-    inputs, manifest = job.config.input, job.manifests[TRAIN]
-    kind = (
-        "virtual CPUs"
-        if len(job.devices) > 1 and job.environment["device"] == "CPU"
-        else job.environment["device"]
-    )
-    yield "devices", f"{len(job.devices)} x {kind} ({', '.join(job.devices)})"
+    inputs, run, manifest = job.config.input, job.config.run, job.manifests[TRAIN]
+    yield "devices", f"{len(job.devices)} x {job.environment['device']}: {', '.join(job.devices)}"
     yield (
         "batch",
-        (
-            f"{plan.images_per_step} images a step = {plan.micro_batches} micro-batches of "
-            f"{plan.images_per_micro_batch}, {plan.draws_per_step} per replica"
-        ),
+        f"{plan.images_per_step} images a step = {plan.micro_batches} micro-batches of "
+        f"{plan.images_per_micro_batch}, {plan.draws_per_step} per replica",
     )
     yield (
         "elsewhere",
-        (
-            f"--micro_batch_size={inputs.micro_batch_size} --intra_op_threads="
-            f"{job.config.run.intra_op_threads} give the same run on any device count that divides "
-            f"{plan.micro_batches}"
-        ),
+        f"--micro_batch_size={inputs.micro_batch_size} --intra_op_threads={run.intra_op_threads} "
+        f"give the same run on any number of devices that divides {plan.micro_batches}",
     )
-    yield (
-        "steps",
-        f"{plan.steps_per_epoch} an epoch, {total_steps} in {job.config.run.epochs} epochs",
-    )
+    yield "steps", f"{plan.steps_per_epoch} an epoch, {total_steps} in all"
     yield "records", f"{manifest.records} to train, {job.readers[VALIDATION].records} to validate"
     yield "per class", _counts(manifest)
     parameters = sum(int(np.prod(v.shape)) for v in job.model.trainable_variables)
     yield (
         "model",
-        f"{job.config.model.model}, {parameters:,} parameters, {inputs.image_size} pixels",
+        f"{job.config.model.model}, {parameters:,} parameters, {inputs.image_size} pixels, "
+        f"{run.precision}",
     )
     found = audit.audit(trace)
-    yield (
-        "audit",
-        (
-            f"batch untouched over {found.operations} operations from the pipeline to {found.layers[0]}"
-        ),
-    )
+    yield "audit", f"the batch is as the pipeline made it up to {', '.join(found.layers)}"
     yield "start", f"step {state.step}, {state.fingerprint[:16]}" if state else "step 0, a new run"
     for name, value in job.environment.items():
-        if stored.environment.get(name) != value:
+        before = stored.environment.get(name)
+        if before != value:
             yield (
                 "attention",
-                (
-                    f"{name} was {stored.environment.get(name)} at the first launch and is {value} now: "
-                    "the bits may differ from an undisturbed run"
-                ),
+                f"{name} was {before} at the first launch and is {value} now: the bits may differ "
+                "from those of an undisturbed run",
             )
 
 

@@ -81,7 +81,7 @@ def build_train(
     schedule: step -> learning rate.
     iterator: a distributed iterator over (image [M, S, S, 3], label int32[M], weight float32[M]),
     drawn `micro_batches` / replicas times a step. first_step, steps: int64 tensors.
-    reduction: "exact" (fixed point, the same bits for every number of replicas) or "fast" (float32).
+    reduction: "exact" (fixed point: the same bits on any number of replicas) or "fast" (float32).
     """
     variables = model.trainable_variables
     seeds = [v for v in model.non_trainable_variables if v.name == "seed_generator_state"]
@@ -184,7 +184,7 @@ def build_train(
         return taken
 
     def reduce(sums: Sums):
-        """Replica context: this replica's sums -> the step's mean gradients, statistics, metrics."""
+        """Replica context: this replica's sums -> the step's gradients, statistics, metrics."""
         flat = tf.distribute.get_replica_context().all_reduce("SUM", tf.nest.flatten(sums))
         sums = tf.nest.pack_sequence_as(sums, flat)
         if exact:
@@ -286,6 +286,7 @@ def _refuse_odd_statistics(statistics) -> None:
     for v in statistics:
         if v.dtype != "float32":
             raise TypeError(
-                f"Variable {v.path} is {v.dtype}: what a model updates in training is averaged over "
-                "the micro-batches of a step, which needs float32. Make it float32, or trainable."
+                f"Variable {v.path} is {v.dtype}: what a model updates in training is averaged "
+                "over the micro-batches of a step, which needs float32. Make it float32, or "
+                "trainable."
             )

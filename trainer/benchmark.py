@@ -1,0 +1,176 @@
+"""What the loop, Keras fit and the exact sum cost: two ways in turn in one process."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import models.build
+from input import order, synthetic
+from input.config import InputConfig
+from models.config import ModelConfig
+from models.layers import FusedBatchNorm, Pixels
+from trainer import cluster, loop, optimizers, step
+from trainer.config import OptimizerConfig
+from trainer.monitor import Monitor
+
+CLASSES = 10
+OPTIMIZER = OptimizerConfig(weight_decay=0.0)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two ways of doing the same, measured in turn."""
+
+    what: str
+    first: str
+    second: str
+    first_rate: float  # images/s, median of the rounds
+    second_rate: float
+    ratio: float  # first / second, median of the rounds
+    ratios: tuple[float, ...]  # of each round
+
+
+def compare(what: str, images: int, rounds: int, **ways: Callable[[], float]) -> Comparison:
+    """Runs two ways in turn; each trains on `images` images and returns its seconds.
+
+    A first round warms up and does not count. Every other round starts with the other way, so that
+    what drifts on the machine hits both alike.
+    """
+    rates = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name in list(ways) if turn % 2 else list(ways)[::-1]:
+            seconds = ways[name]()
+            if turn:
+                rates[name].append(images / seconds)
+    (first, ours), (second, theirs) = rates.items()
+    ratios = tuple(a / b for a, b in zip(ours, theirs, strict=True))
+    medians = (statistics.median(values) for values in (ours, theirs, ratios))
+    return Comparison(what, first, second, *medians, ratios)
+
+
+def loop_overhead(rounds: int, replicas: int = 2, steps: int = 100) -> Comparison:
+    """The real loop with its metrics, events and lines against the traced step alone: cnn."""
+    trial = _Trial(replicas, size=28, micro_batch_size=32, micro_batches=replicas)
+    train, iterator = trial.step(lambda: _build("cnn", 28))
+    with tempfile.TemporaryDirectory() as folder, Monitor(Path(folder), steps, steps, 0) as monitor:
+
+        def real():
+            for first in range(0, steps, 20):
+                loop.advance(train, iterator, first, first + 20, 20, trial.rate, monitor)
+
+        what = f"cnn, 28 px, {replicas} virtual CPUs"
+        images = trial.plan.images_per_step * steps
+        return compare(
+            what, images, rounds, loop=_timed(real), step=_timed(_call(train, iterator, steps))
+        )
+
+
+def against_fit(rounds: int, replicas: int = 2, steps: int = 200) -> Comparison:
+    """The exact step against Keras fit: the same tiny layers, batch, optimizer and replicas."""
+    trial = _Trial(replicas, size=8, micro_batch_size=32 // replicas, micro_batches=replicas)
+    train, iterator = trial.step(_tiny)
+    images, labels, _ = next(iter(synthetic.train(trial.plan, 8, CLASSES)))
+    batch = (np.tile(images, (replicas, 1, 1, 1)), np.tile(labels, replicas))
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    with trial.strategy.scope():
+        rival = _tiny()
+        rival.compile(
+            keras.optimizers.SGD(OPTIMIZER.learning_rate, momentum=OPTIMIZER.momentum),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+    # fit takes up to 2.5 s to tear down its iterator: its clock stops at the last batch.
+    ends = []
+    stop = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+    )
+
+    def fit() -> float:
+        start = time.perf_counter()
+        rival.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=[stop], shuffle=False)
+        return ends[-1] - start
+
+    what = f"tiny model, 8 px, {replicas} virtual CPUs"
+    ours = _timed(_call(train, iterator, steps))
+    return compare(what, trial.plan.images_per_step * steps, rounds, samestep=ours, fit=fit)
+
+
+def exact_sum(rounds: int, size: int = 64, micro_batch_size: int = 8) -> Comparison:
+    """--reduction=exact against fast: a ResNet-50 step of two micro-batches on one CPU."""
+    trial = _Trial(1, size, micro_batch_size, micro_batches=2)
+    ways = {}
+    for reduction in ("exact", "fast"):
+        train, iterator = trial.step(lambda: _build("resnet50", size), reduction)
+        ways[reduction] = _timed(_call(train, iterator, 1))
+    what = f"resnet50, {size} px, 2 micro-batches of {micro_batch_size}"
+    return compare(what, trial.plan.images_per_step, rounds, **ways)
+
+
+BENCHMARKS = {"loop": loop_overhead, "fit": against_fit, "exact": exact_sum}
+
+
+class _Trial:
+    """Devices, batch and schedule that two ways have in common."""
+
+    def __init__(self, replicas: int, size: int, micro_batch_size: int, micro_batches: int):
+        names = [f"CPU:{i}" for i in range(replicas)]
+        self.strategy = cluster.strategy(names, cluster.cores())
+        self.size = size
+        batch = micro_batch_size * micro_batches
+        settings = InputConfig(global_batch_size=batch, micro_batch_size=micro_batch_size)
+        self.plan = order.plan(settings, records=100 * batch, replicas=replicas)
+        self.rate = optimizers.schedule(OPTIMIZER, self.plan.steps_per_epoch, 1)
+
+    def step(self, build: Callable[[], keras.Model], reduction: str = "exact"):
+        """The traced step of a new model, and an iterator over synthetic input."""
+        with self.strategy.scope():
+            model = build()
+            optimizer = optimizers.build(OPTIMIZER, model)
+        train = step.build_train(
+            self.strategy,
+            model,
+            optimizer,
+            self.rate,
+            images_per_step=self.plan.images_per_step,
+            micro_batches=self.plan.micro_batches,
+            seed=0,
+            reduction=reduction,
+        )
+        dataset = synthetic.train(self.plan, self.size, CLASSES)
+        return train, iter(self.strategy.distribute_datasets_from_function(lambda _: dataset))
+
+
+def _call(train, iterator, steps: int) -> Callable[[], None]:
+    """A call of the traced function for that many steps, its result waited for."""
+    first, count = tf.constant(0, tf.int64), tf.constant(steps, tf.int64)
+    return lambda: train(iterator, first, count).loss.numpy()
+
+
+def _timed(work: Callable[[], object]) -> Callable[[], float]:
+    def seconds() -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    return seconds
+
+
+def _build(name: str, size: int) -> keras.Model:
+    return models.build.build(
+        ModelConfig(name), input_shape=(size, size, 3), num_classes=CLASSES, seed=0
+    )
+
+
+def _tiny() -> keras.Model:
+    """So little work that what is measured is the way around it."""
+    image = keras.Input((8, 8, 3), dtype="uint8")
+    x = keras.layers.Conv2D(8, 3, use_bias=False)(Pixels("unit")(image))
+    x = keras.layers.ReLU()(FusedBatchNorm()(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(CLASSES)(x))
