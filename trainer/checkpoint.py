@@ -33,7 +33,7 @@ class State:
 
 
 def fingerprint(model: keras.Model) -> str:
-    """SHA-256 over every weight and moving statistic: path, dtype, shape and bytes, in model order.
+    """SHA-256 over every weight and moving statistic: dtype, shape and bytes, in model order.
 
     States of random generators do not count: they are set anew before every use.
     """
@@ -41,7 +41,7 @@ def fingerprint(model: keras.Model) -> str:
     for variable in model.variables:
         if variable.name != "seed_generator_state":
             value = variable.numpy()
-            digest.update(f"{variable.path} {value.dtype} {value.shape}\n".encode())
+            digest.update(f"{value.dtype} {value.shape}\n".encode())
             digest.update(value.tobytes())
     return digest.hexdigest()
 
