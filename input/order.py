@@ -7,6 +7,7 @@ resumed at any step by asking for that step.
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class EvaluationPlan:
     @property
     def draws(self) -> int:
         """Micro-batches per replica that hold every record once, padding included."""
-        return math.ceil(self.records / (self.images_per_micro_batch * self.replicas))
+        return -(-self.records // (self.images_per_micro_batch * self.replicas))
 
 
 def resolve(config: InputConfig, records_size: int | None, replicas: int) -> InputConfig:
@@ -57,7 +58,12 @@ def resolve(config: InputConfig, records_size: int | None, replicas: int) -> Inp
         config = replace(config, image_size=records_size if small else LARGEST_DEFAULT_SIZE)
     if config.micro_batch_size is None:
         if config.global_batch_size % replicas:
-            raise _uneven(config.global_batch_size, "images a step", replicas)
+            raise _uneven(
+                f"{config.global_batch_size} images a step",
+                config.global_batch_size,
+                replicas,
+                "Set --global_batch_size.",
+            )
         config = replace(config, micro_batch_size=config.global_batch_size // replicas)
     return config
 
@@ -66,12 +72,17 @@ def plan(config: InputConfig, records: int, replicas: int) -> Plan:
     """A resolved config, N records and R replicas -> the run's numbers. Raises InputError."""
     micro_batches = config.global_batch_size // config.micro_batch_size
     if micro_batches % replicas:
-        what = f"micro-batches of {config.micro_batch_size} images a step"
-        raise _uneven(micro_batches, what, replicas)
+        raise _uneven(
+            f"{config.global_batch_size} images a step in micro-batches of "
+            f"{config.micro_batch_size}",
+            micro_batches,
+            replicas,
+            "Use one of these; a new run may set --micro_batch_size or --global_batch_size.",
+        )
     if records < config.global_batch_size:
         raise InputError(
-            f"{records} training records do not fill one step of {config.global_batch_size} images. "
-            f"Set --global_batch_size to {records} or less."
+            f"{records} training records do not fill one step of {config.global_batch_size} "
+            f"images. Set --global_batch_size to {records} or less."
         )
     return Plan(
         images_per_step=config.global_batch_size,
@@ -83,11 +94,11 @@ def plan(config: InputConfig, records: int, replicas: int) -> Plan:
     )
 
 
-def _uneven(number: int, what: str, replicas: int) -> InputError:
-    divisors = [str(n) for n in range(1, min(number, 1024) + 1) if number % n == 0]
+def _uneven(what: str, parts: int, replicas: int, way_out: str) -> InputError:
+    divisors = [str(n) for n in range(1, min(parts, 1024) + 1) if parts % n == 0]
     return InputError(
-        f"{number} {what} do not split evenly over {replicas} replicas; replica counts that do: "
-        f"{', '.join(divisors)}. Set --global_batch_size, or use another number of devices."
+        f"{what} do not split evenly over {replicas} replicas; replica counts that do: "
+        f"{', '.join(divisors)}. {way_out}"
     )
 
 
@@ -97,10 +108,10 @@ def micro_batch(draw: int, plan: Plan, worker: int = 0, workers: int = 1) -> tup
     tf.distribute hands a worker's elements to its replicas in turn, and replica r of all processes
     micro-batches r*K .. r*K+K-1 of a step.
     """
-    local_replicas = plan.replicas // workers
-    step, place = divmod(draw, local_replicas * plan.draws_per_step)
-    turn, local_replica = divmod(place, local_replicas)
-    replica = worker * local_replicas + local_replica
+    replicas = local_replicas(plan, workers)
+    step, place = divmod(draw, replicas * plan.draws_per_step)
+    turn, local_replica = divmod(place, replicas)
+    replica = worker * replicas + local_replica
     return step, replica * plan.draws_per_step + turn
 
 
@@ -119,49 +130,93 @@ def evaluation_records(
 
     The elements repeat, pass after pass.
     """
-    local_replicas = plan.replicas // workers
-    turn, local_replica = divmod(draw % (plan.draws * local_replicas), local_replicas)
-    micro_batch = turn * plan.replicas + worker * local_replicas + local_replica
+    replicas = local_replicas(plan, workers)
+    turn, local_replica = divmod(draw % (plan.draws * replicas), replicas)
+    micro_batch = turn * plan.replicas + worker * replicas + local_replica
     first = micro_batch * plan.images_per_micro_batch
     numbers = np.arange(first, first + plan.images_per_micro_batch)
     return np.where(numbers < plan.records, numbers, -1)
 
 
+def local_replicas(plan: Plan | EvaluationPlan, workers: int) -> int:
+    """Replicas of each worker. Raises InputError where workers would differ."""
+    if plan.replicas % workers:
+        raise InputError(
+            f"{plan.replicas} replicas do not split evenly over {workers} workers. "
+            "Give each worker the same number of devices."
+        )
+    return plan.replicas // workers
+
+
+_ROUNDS = 6  # even; 4 do for a large n (Luby and Rackoff 1988), but below 50 they show
+_ORDER, _VIEWS = 0, 1  # streams of random bits that share a seed
+
+
 def permute(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
     """int64[...] positions in [0, n) -> int64[...]: a bijection of [0, n) for each (seed, epoch).
 
-    A Feistel network over the bits that n - 1 needs, walked until the value is below n (Black and
-    Rogaway 2002, "Ciphers with arbitrary finite domains"): at most every second value walks on.
-    It is written out here so that no library's new version can change a run's order.
+    A Feistel network on the cells of a rectangle, which has n cells and less than a row more: what
+    lands on one of those is sent through again until it is below n (Black and Rogaway 2002,
+    "Ciphers with arbitrary finite domains", secs. 4 and 5). It is written out here so that no
+    library's new version can change a run's order.
     """
-    bits = max(2, (n - 1).bit_length())
-    low_bits = np.uint64(bits // 2)
-    low_mask = np.uint64((1 << (bits // 2)) - 1)
-    high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
-    keys = fold_in(seed, epoch, np.arange(6))
-    values = np.array(positions, np.uint64)
-    outside = np.ones(values.shape, bool)
-    while outside.any():
-        walking = values[outside]
-        low, high = walking & low_mask, walking >> low_bits
-        for even, odd in zip(keys[::2], keys[1::2], strict=True):
-            low ^= _mix(high ^ even) & low_mask
-            high ^= _mix(low ^ odd) & high_mask
-        values[outside] = high << low_bits | low
-        outside = values >= np.uint64(n)
-    return values.astype(np.int64)
+    width = math.isqrt(n - 1) + 1
+    height = -(-n // width)
+    numbers = _rectangle(np.asarray(positions, np.uint64), width, height, seed, epoch)
+    while (outside := numbers >= np.uint64(n)).any():
+        numbers[outside] = _rectangle(numbers[outside], width, height, seed, epoch)
+    return numbers.astype(np.int64)
 
 
-def fold_in(seed: int, epoch: int, numbers: np.ndarray) -> np.ndarray:
-    """uint64[...]: independent random bits for each (seed, epoch, number)."""
-    key = np.array([seed % 2**64], np.uint64)
-    key = _mix(_mix(key) + np.uint64(epoch))
-    return _mix(key + np.asarray(numbers).astype(np.uint64))
+def _rectangle(cells: np.ndarray, width: int, height: int, seed: int, epoch: int) -> np.ndarray:
+    """uint64[...] cells -> uint64[...]: a bijection of [0, width * height), both below 2**32."""
+    size, other_size = _uint64(width), _uint64(height)
+    other, half = np.divmod(cells, size)
+    for i in range(_ROUNDS):
+        # A number below `size`, which depends on the key and on `other`: the 32 high bits, scaled.
+        shift = _mix(other ^ _key(seed, _ORDER, epoch, i))
+        shift >>= _32
+        shift *= size
+        shift >>= _32
+        half += shift
+        np.minimum(half, half - size, out=half)  # modulo size: below it, the difference wraps
+        half, other, size, other_size = other, half, other_size, size
+    return other * size + half  # the rounds are even: both are at their place again
+
+
+def uniform(seed: int, epoch: int, numbers: np.ndarray, count: int) -> np.ndarray:
+    """float32[n, count] in [0, 1): what is random about each record's view in an epoch."""
+    bits = _mix(_key(seed, _VIEWS, epoch) + numbers.astype(np.uint64))
+    bits = _mix(bits[:, None] + np.arange(count, dtype=np.uint64))
+    return (bits >> _40).astype(np.float32) * np.float32(2**-24)
+
+
+def _uint64(number: int) -> np.ndarray:
+    # An array without axes: NumPy is slower with its own scalars (37 us, not 54, for 64 numbers).
+    return np.array(number, np.uint64)
+
+
+_GAMMA = _uint64(0x9E3779B97F4A7C15)
+_MIX_1 = _uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = _uint64(0x94D049BB133111EB)
+_27, _30, _31, _32, _40 = map(_uint64, (27, 30, 31, 32, 40))
+
+
+@lru_cache(maxsize=256)
+def _key(*numbers: int) -> np.ndarray:
+    """uint64[]: random bits that depend on each of the numbers and their order."""
+    key = np.zeros(1, np.uint64)
+    for number in numbers:
+        key = _mix(key + _uint64(number % 2**64))
+    return key.reshape(())
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """splitmix64's finalizer (Steele et al. 2014, doi:10.1145/2660193.2660195)."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    """The next value of splitmix64 in state x (Steele et al. 2014, doi:10.1145/2660193.2660195)."""
+    x = x + _GAMMA
+    x ^= x >> _30
+    x *= _MIX_1
+    x ^= x >> _27
+    x *= _MIX_2
+    x ^= x >> _31
+    return x

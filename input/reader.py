@@ -4,6 +4,7 @@ A bad record never shifts another: it stops the run, or, within the user's budge
 with weight 0.
 """
 
+import base64
 import os
 import resource
 import threading
@@ -14,6 +15,12 @@ import numpy as np
 from input.errors import BadRecordError
 from input.manifest import Manifest, load_index
 from input.records import RecordError, image_format, parse, unframe
+
+# A PNG of one black pixel: what stands in a slot without an image, so that every slot can be
+# decoded and the graph needs no branch (14 of 72 us an image at 28 pixels).
+BLANK = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNgAAAAAgAB5Sfe/AAAAABJRU5ErkJggg=="
+)
 
 
 class Block(NamedTuple):
@@ -27,44 +34,43 @@ class Block(NamedTuple):
 class RecordReader:
     """The records of one split. Threads may read at the same time."""
 
+    image_shape = None  # each image has its own
+    image_dtype = np.dtype(np.uint8)  # decoded
+
     def __init__(self, manifest: Manifest, max_bad_records: int = 0):
         self.records = manifest.records
         self.classes = manifest.classes
         self.bad_records: dict[int, BadRecordError] = {}
         self.failure: BadRecordError | None = None
-        self._manifest = manifest
+        self._paths = [manifest.folder / shard.file for shard in manifest.shards]
         self._index = load_index(manifest)
         self._max_bad_records = max_bad_records
         self._lock = threading.Lock()
-        self._descriptors: dict[int, int] = {}
-        _allow_open_files(len(manifest.shards))
+        self._open_files: dict[int, _OpenFile] = {}
+        self._max_open_files = _allow_open_files(len(self._paths))
 
     def read(self, numbers: np.ndarray) -> Block:
-        """int64[n] record numbers, -1 for padding -> Block. Raises BadRecordError over the budget."""
-        images = np.full(len(numbers), b"", object)
+        """int64[n] record numbers, -1 for padding -> Block. Raises BadRecordError over the budget.
+
+        Without an image, the slot holds BLANK, label 0 and weight 0.
+        """
+        images = np.full(len(numbers), BLANK, object)
         labels = np.zeros(len(numbers), np.int32)
         weights = np.zeros(len(numbers), np.float32)
-        shards, offsets, lengths = self._index.locate(np.maximum(numbers, 0))
-        for slot in np.flatnonzero(numbers >= 0):
+        present = np.flatnonzero(numbers >= 0)
+        places = zip(*(a.tolist() for a in self._index.locate(numbers[present])), strict=True)
+        for slot, place in zip(present.tolist(), places, strict=True):
             try:
-                images[slot], labels[slot] = self._read_one(
-                    int(shards[slot]), int(offsets[slot]), int(lengths[slot])
-                )
+                images[slot], labels[slot] = self._read_one(*place)
                 weights[slot] = 1.0
             except RecordError as error:
                 self.reject(int(numbers[slot]), str(error))
         return Block(images, labels, weights)
 
     def reject(self, number: int, reason: str) -> None:
-        """Counts a bad record; raises its BadRecordError when that is one too many."""
-        shard, offset, _ = self._index.locate(np.array([number]))
-        shard = int(shard[0])
-        error = BadRecordError(
-            str(self._manifest.folder / self._manifest.shards[shard].file),
-            number,
-            int(offset[0]),
-            reason,
-        )
+        """Counts a bad record, once; raises its BadRecordError when that is one too many."""
+        shard, offset, _ = (int(each[0]) for each in self._index.locate(np.array([number])))
+        error = BadRecordError(str(self._paths[shard]), number, offset, reason)
         with self._lock:
             self.bad_records.setdefault(number, error)
             if len(self.bad_records) > self._max_bad_records:
@@ -72,14 +78,13 @@ class RecordReader:
                 raise error
 
     def close(self) -> None:
-        """Closes the shards; reading opens them again."""
+        """Closes the shards, each after the reads that are under way; reading opens them again."""
         with self._lock:
-            while self._descriptors:
-                os.close(self._descriptors.popitem()[1])
+            self._open_files.clear()
 
     def _read_one(self, shard: int, offset: int, length: int) -> tuple[bytes, int]:
         try:
-            buffer = os.pread(self._descriptor(shard), length, offset)
+            buffer = self._open_file(shard).read(length, offset)
         except OSError as error:
             raise RecordError(f"the shard cannot be read: {error.strerror}") from None
         image, label = parse(unframe(buffer, length))
@@ -89,18 +94,47 @@ class RecordReader:
             raise RecordError("the image is neither JPEG nor PNG")
         return image, label
 
-    def _descriptor(self, shard: int) -> int:
+    def _open_file(self, shard: int) -> "_OpenFile":
         with self._lock:
-            if shard not in self._descriptors:
-                path = self._manifest.folder / self._manifest.shards[shard].file
-                self._descriptors[shard] = os.open(path, os.O_RDONLY)
-            return self._descriptors[shard]
+            file = self._open_files.get(shard)
+            if file is None:
+                if len(self._open_files) == self._max_open_files:
+                    del self._open_files[next(iter(self._open_files))]  # the one opened first
+                file = _OpenFile(os.open(self._paths[shard], os.O_RDONLY))
+                self._open_files[shard] = file
+            return file
 
 
-def _allow_open_files(shards: int) -> None:
-    """Every shard stays open; the usual soft limit of 1,024 files is less than ImageNet's shards."""
+class _OpenFile:
+    """A file that is closed when nobody holds it any more: another thread may be reading."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+
+    def read(self, length: int, offset: int) -> bytes:
+        """`length` bytes from `offset` on; fewer where the file ends before."""
+        buffer = os.pread(self._descriptor, length, offset)
+        while len(buffer) < length:  # a network's file system may stop early
+            more = os.pread(self._descriptor, length - len(buffer), offset + len(buffer))
+            if not more:
+                break
+            buffer += more
+        return buffer
+
+    def __del__(self):
+        os.close(self._descriptor)
+
+
+def _allow_open_files(shards: int) -> int:
+    """How many of a split's shards may be open at once.
+
+    All of them, if the hard limit lets the soft one grow by as many: its usual 1,024 files are
+    fewer than ImageNet's shards. Else a quarter of it: checkpoints and sockets need files too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = shards + soft
-    if soft != resource.RLIM_INFINITY and shards > soft // 2:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    if soft == resource.RLIM_INFINITY:
+        return shards
+    wanted = soft + shards
+    granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    return shards if granted == wanted else max(1, min(shards, granted // 4))
