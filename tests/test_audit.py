@@ -3,9 +3,9 @@
 import keras
 import pytest
 import tensorflow as tf
+from conftest import CLASSES
 
 import models.build
-from conftest import CLASSES
 from input import order, synthetic
 from input.config import InputConfig
 from models.config import ModelConfig
@@ -129,7 +129,7 @@ def test_every_planted_operation_is_named(operation):
     def walked(iterator):
         total = 0.0
         for _ in tf.range(2):
-            image, label, weight = next(iterator)
+            image, _, weight = next(iterator)
             x = PLANTED[operation](tf.cast(image, tf.float32) / 255.0)
             total += tf.reduce_sum(tf.nn.conv2d(x, kernel, 1, "SAME")) * tf.reduce_sum(weight)
         return total
@@ -142,7 +142,7 @@ def test_every_planted_operation_is_named(operation):
 
 def test_a_step_that_reshapes_is_named(strategies):
     flipped = lambda image: (tf.reshape(tf.reshape(image, [-1]), image.shape),)  # noqa: E731
-    with pytest.raises(AuditError, match="Reshape '.*' reads its image"):
+    with pytest.raises(AuditError, match=r"Reshape '.*' reads its image"):
         audit(trace(strategies[1], shipped("cnn"), change=flipped))
 
 
@@ -156,7 +156,7 @@ def test_a_reshaped_label_is_named():
 
     batch = (tf.zeros([4, 8], tf.uint8), tf.zeros([4], tf.int32), tf.ones([4]))
     iterator = iter(tf.data.Dataset.from_tensors(batch).repeat())
-    with pytest.raises(AuditError, match="Reshape '.*' reads its label or weight"):
+    with pytest.raises(AuditError, match=r"Reshape '.*' reads its label or weight"):
         audit(walked.get_concrete_function(iterator))
 
 

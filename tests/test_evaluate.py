@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from conftest import CLASSES, draw
 
 import models.build
-from conftest import CLASSES, draw
 from input.arrays import ArrayReader
 from input.config import InputConfig
 from models.config import ModelConfig

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import CLASSES
 
 import models.build
 from input import order, pipeline
@@ -14,7 +15,6 @@ from input.manifest import Manifest
 from input.reader import RecordReader
 from models.config import ModelConfig
 from models.layers import FusedBatchNorm, Pixels
-from conftest import CLASSES
 from trainer import optimizers, step
 from trainer.config import OptimizerConfig
 

@@ -67,6 +67,8 @@ class Checkpoints:
     def save(self, step: int, evaluation: dict[str, float] | None = None) -> State:
         """Writes the checkpoint of a step, then removes those that are neither new nor best."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        if self._path(step).exists():  # damaged, or it would not be written again
+            _remove(self._path(step))
         self._clear_incomplete()
         temporary = self._path(step).with_suffix(_INCOMPLETE)
         temporary.mkdir()
@@ -77,8 +79,6 @@ class Checkpoints:
         for name in files:
             _sync(temporary / name)
         _sync(temporary)
-        if self._path(step).exists():  # damaged, or it would not be written again
-            _remove(self._path(step))
         temporary.rename(self._path(step))
         _sync(self._folder)
         self._remove_old()
@@ -150,10 +150,10 @@ class Checkpoints:
         return None
 
     def _load(self, state: State) -> str | None:
-        status = self._checkpoint.read(str(self._path(state.step) / "weights"))
         try:
+            status = self._checkpoint.read(str(self._path(state.step) / "weights"))
             status.assert_existing_objects_matched()
-        except AssertionError as error:
+        except (AssertionError, ValueError) as error:  # a variable too many; another shape
             raise TrainerError(
                 f"{self._path(state.step)} holds another model: {str(error).splitlines()[0]}"
             ) from None

@@ -1,0 +1,155 @@
+"""A checkpoint is whole or not there; a damaged one is named and the one before it taken."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from trainer.checkpoint import Checkpoints, fingerprint
+from trainer.errors import TrainerError
+
+
+def dense(seed=0, units=3) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((4,))
+    return keras.Model(image, keras.layers.Dense(units)(keras.layers.Dropout(0.5)(image)))
+
+
+def built_optimizer(model):
+    optimizer = keras.optimizers.AdamW(0.1)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Checkpoints at the steps 1, 2 and 3, each with weights of its own."""
+    model = dense()
+    checkpoints = Checkpoints(tmp_path, model, built_optimizer(model))
+    for step in (1, 2, 3):
+        model.trainable_variables[0].assign(np.full((4, 3), float(step)))
+        checkpoints.save(step)
+    return tmp_path
+
+
+def restore(folder, say=lambda _: None):
+    model = dense(seed=9)
+    state = Checkpoints(folder, model, built_optimizer(model)).restore(say=say)
+    return state, model.trainable_variables[0].numpy()[0, 0]
+
+
+def newest(folder):
+    return folder / "checkpoints" / "step-00000003"
+
+
+def test_the_newest_is_restored(saved):
+    state, value = restore(saved)
+    assert (state.step, value) == (3, 3.0)
+
+
+def test_no_checkpoint_is_no_error(tmp_path):
+    assert restore(tmp_path)[0] is None
+    with pytest.raises(TrainerError, match="holds no latest checkpoint yet"):
+        Checkpoints(tmp_path, dense()).restore_existing("latest")
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "truncated data": lambda folder: truncate(next(folder.glob("weights.data*"))),
+    "flipped bit": lambda folder: flip(next(folder.glob("weights.data*"))),
+    "flipped bit in the index": lambda folder: flip(folder / "weights.index"),
+    "missing data": lambda folder: next(folder.glob("weights.data*")).unlink(),
+    "missing state": lambda folder: (folder / "state.json").unlink(),
+    "truncated state": lambda folder: truncate(folder / "state.json"),
+    "empty state": lambda folder: (folder / "state.json").write_text(""),
+    "state that is no object": lambda folder: (folder / "state.json").write_text("[1]"),
+    "state without a step": lambda folder: (folder / "state.json").write_text("{}"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
+    damage(newest(saved))
+    said = []
+    state, value = restore(saved, said.append)
+    assert (state.step, value) == (2, 2.0)
+    assert len(said) == 1
+    assert "step-00000003 is damaged" in said[0]
+
+
+def test_a_wrong_fingerprint_is_damage(saved):
+    path = newest(saved) / "state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "fingerprint": "0" * 64}))
+    said = []
+    assert restore(saved, said.append)[0].step == 2
+    assert "fingerprint" in said[0]
+
+
+def test_all_damaged_is_an_error(saved):
+    for folder in (saved / "checkpoints").iterdir():
+        DAMAGE["truncated data"](folder)
+    with pytest.raises(TrainerError, match="is sound"):
+        restore(saved)
+
+
+def test_a_damaged_checkpoint_is_written_again(saved):
+    DAMAGE["truncated data"](newest(saved))
+    model = dense()
+    checkpoints = Checkpoints(saved, model, built_optimizer(model))
+    checkpoints.restore(say=lambda _: None)
+    checkpoints.save(3)
+    assert restore(saved)[0].step == 3
+
+
+def test_another_model_is_named(saved):
+    with pytest.raises(TrainerError, match="holds another model"):
+        Checkpoints(saved, dense(units=5)).restore()
+
+
+def test_litter_of_a_kill_is_ignored_and_removed(saved):
+    litter = saved / "checkpoints" / "step-00000004.incomplete"
+    litter.mkdir()
+    (litter / "weights.index").write_text("half")
+    assert restore(saved)[0].step == 3
+    model = dense()
+    Checkpoints(saved, model, built_optimizer(model)).save(5)
+    assert not litter.exists()
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    model = dense()
+    checkpoints = Checkpoints(tmp_path, model, built_optimizer(model), keep=2)
+    accuracies = {1: 0.5, 2: 0.9, 3: 0.9, 4: 0.7, 5: 0.6, 6: 0.2}
+    for step, accuracy in accuracies.items():
+        checkpoints.note_evaluation(checkpoints.save(step), {"accuracy": accuracy})
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step-00000003", "step-00000005", "step-00000006"]
+    assert checkpoints.best().step == 3
+    assert checkpoints.restore("best").step == 3
+
+
+def test_fingerprint_sees_every_bit_but_no_seed():
+    model, same = dense(), dense()
+    keras.utils.set_random_seed(5)
+    assert fingerprint(model) == fingerprint(same)
+    for variable in same.variables:
+        before = fingerprint(same)
+        if variable.name == "seed_generator_state":
+            variable.assign(variable + 1)
+            assert fingerprint(same) == before
+        else:
+            changed = variable.numpy().ravel().view(np.int32)
+            changed[-1] ^= 1
+            variable.assign(changed.view(np.float32).reshape(variable.shape))
+            assert fingerprint(same) != before
