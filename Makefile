@@ -5,10 +5,10 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test coverage check clean
+.PHONY: help demo proof test test-matrix coverage check clean
 
 help:  ## This list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed  ## Train, stop, resume and evaluate on a small data set: minutes, no GPU.
 	$(in_venv) -m scripts.demo
@@ -18,6 +18,9 @@ proof: $(VENV)/installed  ## Show the contracts hold on this machine.
 
 test: $(VENV)/installed  ## All tests; those that need a GPU are skipped where there is none.
 	$(in_venv) -m pytest
+
+test-matrix: $(VENV)/installed  ## Every model, optimizer and precision on 1, 2 and 4 replicas: an hour.
+	$(in_venv) -m pytest -m matrix
 
 coverage: $(VENV)/installed  ## All tests, and the lines they do not reach.
 	$(in_venv) -m pytest --cov

@@ -1,5 +1,7 @@
 """Images that are NumPy arrays in memory, read like records."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from input.errors import InputError
@@ -13,36 +15,41 @@ class ArrayReader:
     it is. labels: integers [n]. classes: names; unset: the numbers up to the largest label.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...] = ()):
+    def __init__(self, images: np.ndarray, labels: np.ndarray, classes: Sequence[str] = ()):
+        images, labels = np.asarray(images), np.asarray(labels)
         if images.ndim == 3:
             images = images[..., None]
         if images.dtype not in (np.uint8, np.float32):
             raise InputError(f"Images must be uint8 or float32, not {images.dtype}.")
-        if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
-            raise InputError(f"Images must be [n, h, w], [n, h, w, 1 or 3], not {images.shape}.")
+        if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
+            raise InputError(
+                f"Images must be [n, h, w] or [n, h, w, 1 or 3], not {list(images.shape)}."
+            )
         if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
             raise InputError(
                 f"Labels must be one integer per image, {len(images)} in all, not "
-                f"{labels.dtype}{list(labels.shape)}."
+                f"{labels.dtype}{list(labels.shape)}. labels.reshape(-1) flattens a column, "
+                "labels.argmax(axis=1) undoes one-hot."
             )
         self.records = len(images)
-        self.classes = classes or tuple(str(n) for n in range(int(labels.max()) + 1))
-        self.bad_records: dict = {}
-        self.failure = None
+        self.classes = tuple(classes) or tuple(str(n) for n in range(int(labels.max()) + 1))
         if labels.min() < 0 or labels.max() >= len(self.classes):
             raise InputError(
                 f"Labels go from {labels.min()} to {labels.max()}, but there are "
                 f"{len(self.classes)} classes."
             )
+        self.image_shape = (*images.shape[1:3], 3)
+        self.image_dtype = images.dtype
+        self.bad_records: dict = {}
+        self.failure = None
         self.pixels = images
         self._labels = labels.astype(np.int32)
 
     def read(self, numbers: np.ndarray) -> Block:
         """int64[n] record numbers, -1 for padding -> Block of pixels [n, h, w, 3]."""
+        images = np.zeros((len(numbers), *self.image_shape), self.image_dtype)
+        labels = np.zeros(len(numbers), np.int32)
         present = numbers >= 0
-        images = self.pixels[np.maximum(numbers, 0)]
-        images = np.broadcast_to(images, (*images.shape[:3], 3)) * present[:, None, None, None]
-        labels = np.where(present, self._labels[np.maximum(numbers, 0)], 0)
-        return Block(
-            images.astype(self.pixels.dtype), labels.astype(np.int32), present.astype(np.float32)
-        )
+        images[present] = self.pixels[numbers[present]]  # one channel becomes three
+        labels[present] = self._labels[numbers[present]]
+        return Block(images, labels, present.astype(np.float32))

@@ -16,9 +16,9 @@ def cnn(
     """input_dtype[M, S, S, C], S >= 8 -> logits float32[M, num_classes].
 
     Three times: 3x3 convolution, BatchNorm, ReLU, 2x2 max pooling; then a classifier that weighs
-    every place, since a mean over places costs digits 0.3 % of accuracy. 94,000 parameters and 8
-    million multiply-adds at 28 pixels. No bias in front of a BatchNorm: its gradient is zero but
-    for rounding, which Adam would amplify.
+    every place (MNIST, two splits of 1,000 test images: 0.984; with the mean over places 0.981).
+    93,472 weights in front of the classifier; 8 million multiply-adds at 28 pixels. No bias in
+    front of a BatchNorm: its gradient is zero but for rounding, which Adam would amplify.
     """
     image = keras.Input(input_shape, dtype=input_dtype, name="image")
     x = Pixels("unit", name="pixels")(image)

@@ -48,8 +48,7 @@ class Pixels(keras.layers.Layer):
         if dtype != tf.uint8:
             raise ValueError(f"pixels must be uint8 (0..255) or floating, not {dtype.name}.")
         mean, deviation = PIXEL_MODES[self.mode]
-        # float32, rounded once at the end. In bfloat16 the quotient 200 / 127.5 would already be
-        # rounded to steps of 1/128, as coarse as the pixels themselves.
+        # float32, rounded once at the end: bfloat16 would round the mean 123.675 to 123.5.
         normalised = (tf.cast(image, tf.float32) - mean) / deviation
         return tf.cast(normalised, self.compute_dtype)
 
@@ -105,9 +104,9 @@ class FusedBatchNorm(keras.layers.Layer):
             return self._fused(x, self.moving_mean, self.moving_variance)[0]
         y, mean, variance = self._fused(x)
         # The op divides the squares by n - 1 (Bessel), Keras and the paper's training pass by n.
-        # For n = 1 the op gives 0, and so must we: not 0 / 0.
+        # For n = 1 that is 0 times whatever the device made of 0 / 0: 0 here, not NaN.
         n = tf.cast(tf.size(x, tf.int64) // x.shape[-1], tf.float32)
-        variance *= tf.maximum(n - 1.0, 1.0) / n
+        variance = tf.math.multiply_no_nan(variance, (n - 1.0) / n)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return y

@@ -23,7 +23,7 @@ from input.errors import InputError
 from input.manifest import Manifest
 from scripts.doorway import enter
 from scripts.quiet import filtered_stderr, quiet_tensorflow
-from trainer.config import Hardware
+from trainer.config import CONFIG_FILE, Hardware
 from trainer.errors import TrainerError
 
 PRESET = Path(__file__).parent / "presets" / "demo.flags"
@@ -34,9 +34,9 @@ CLASSIFY = """
 import sys, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
 answer = model(tf.io.read_file(sys.argv[2])[None])
-best = tf.argmax(answer["probabilities"][0])
-print("This is a", answer["class_names"][best].numpy().decode(), end=", ")
-print(f"probability {answer['probabilities'][0, best]:.4f}")
+probabilities, names = answer["probabilities"][0].numpy(), answer["class_names"].numpy()
+best = probabilities.argmax()
+print(f"This is a {names[best].decode()}, probability {probabilities[best]:.4f}")
 """
 
 OWN_IMAGES = """\
@@ -54,9 +54,7 @@ Next, with a folder of your own that has one folder per class (cat/1.jpg, dog/1.
 class DemoConfig:
     """Where the demo goes."""
 
-    out: Annotated[str, "Folder that gets the images, the records, the run and the export."] = (
-        "demo"
-    )
+    out: Annotated[str, "Folder that gets the images, the records and the run."] = "demo"
 
 
 def main() -> NoReturn:
@@ -66,9 +64,12 @@ def main() -> NoReturn:
 def demo(config: DemoConfig, hardware: Hardware) -> None:
     start = time.monotonic()
     out = Path(config.out)
-    data_dir, run_dir, export = make_records(out), out / "run", out / "export"
+    data_dir, run_dir = make_records(out), out / "run"
+    export = run_dir / "export"  # where the run's last card says
     devices = [f"--{name}={value}" for name, value in vars(hardware).items() if value is not None]
 
+    if (run_dir / CONFIG_FILE).is_file():
+        print(f"{run_dir}: goes on where it was stopped; rm -r {shlex.quote(str(out))} starts anew")
     train = [f"--flagfile={near(PRESET)}", f"--data_dir={data_dir}", f"--run_dir={run_dir}"]
     _run("samestep-train", *train, *devices)
     _run("samestep-evaluate", f"--run_dir={run_dir}", *devices)

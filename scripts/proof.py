@@ -6,17 +6,19 @@ Trains the same run on 1, 2 and 4 virtual CPUs; on 2, killed again and again; an
 on with on 2, killed there and finished on 1. Exits with 1 where one bit of the weights differs.
 """
 
+import contextlib
 import json
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 from input.errors import InputError
 from scripts.demo import PRESET, last_metrics, make_records, module_command, near, show
@@ -26,6 +28,8 @@ from trainer.errors import TrainerError
 
 # A launch without a new step for so long hangs. Its start takes 8 s on 2 cores, a step 0.2 s.
 PATIENCE_SECONDS = 600
+# Of the 40 ms that a checkpoint of 1 MB takes there, so that a kill still finds it unfinished.
+SAVE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class ProofConfig:
 class Kill(NamedTuple):
     """When to end a launch with SIGKILL."""
 
-    step: int  # soon after this step, or while its checkpoint is written
+    step: int  # in the step after this one, or while its checkpoint is written
     saving: bool
-    delay_seconds: float
+    wait: float  # a share of the step's time, or of the writing's
 
 
 class Run(NamedTuple):
@@ -127,11 +131,7 @@ def draw_kills(run: Run, total: int, every: int, moments: random.Random) -> list
     steps = [save, *moments.sample(others, count - 1 - run.early)]
     if run.early:
         steps.append(moments.randrange(1, every))
-    return [
-        # 40 ms: what writing a checkpoint of 1 MB takes. 0.2 s: a step on 2 cores.
-        Kill(step, step == save, moments.uniform(0, 0.04 if step == save else 0.2))
-        for step in sorted(steps)
-    ]
+    return [Kill(step, step == save, moments.random()) for step in sorted(steps)]
 
 
 def _perform(run: Run, out: Path, flags: Sequence[str], kills: Sequence[Kill]) -> Outcome:
@@ -144,11 +144,17 @@ def _perform(run: Run, out: Path, flags: Sequence[str], kills: Sequence[Kill]) -
         shutil.rmtree(run_dir)
     out.mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    happened = []
+    happened: list[str] = []
+    shown: list[str] = []
     for virtual_cpus, kill in zip(run.virtual_cpus, [*kills, None], strict=True):
         arguments = [*flags, f"--run_dir={run_dir}", f"--virtual_cpus={virtual_cpus}"]
-        show(["samestep-train", *arguments])
-        if _launch(run_dir, log, arguments, kill):
+        if arguments == shown:
+            print("  the same command again")
+        else:
+            show(["samestep-train", *arguments])
+        shown = arguments
+        _launch(run_dir, log, arguments, kill)
+        if kill is not None:
             happened.append(_place(run_dir))
             print(f"  SIGKILL at step {happened[-1]}", flush=True)
     metrics, seconds = last_metrics(run_dir), time.monotonic() - start
@@ -157,35 +163,33 @@ def _perform(run: Run, out: Path, flags: Sequence[str], kills: Sequence[Kill]) -
     return Outcome(run, happened, accuracy, fingerprint, seconds)
 
 
-def _launch(run_dir: Path, log: Path, arguments: Sequence[str], kill: Kill | None) -> bool:
-    """Runs samestep-train to its end or its kill. Returns whether it was killed."""
-    step, news = _newest_step(run_dir), time.monotonic()
+def _launch(run_dir: Path, log: Path, arguments: Sequence[str], kill: Kill | None) -> None:
+    """Runs samestep-train to its end or its kill. Raises TrainerError where it ends otherwise."""
+    step, news = _newest(run_dir)["step"], time.monotonic()
     if kill is not None and kill.step <= step:  # the kill before came late
-        kill = Kill(step + 1, False, kill.delay_seconds)
+        kill = Kill(step + 1, False, kill.wait)
     argv = module_command("samestep-train", *arguments)
     with log.open("ab") as file, subprocess.Popen(argv, stdout=file, stderr=file) as process:
         try:
             while process.poll() is None:
                 if kill is not None and _is_time(run_dir, kill, step):
-                    time.sleep(kill.delay_seconds)
-                    process.kill()
-                    if process.wait() < 0:
-                        return True
-                time.sleep(0.005)
-                if step != (step := _newest_step(run_dir)):
-                    news = time.monotonic()
+                    seconds = SAVE_SECONDS if kill.saving else _newest(run_dir)["seconds_per_step"]
+                    time.sleep(kill.wait * seconds)
+                    break
                 if time.monotonic() - news > PATIENCE_SECONDS:
-                    raise TrainerError(
-                        f"{run_dir}: no step for {PATIENCE_SECONDS} s after step {step}. See {log}."
-                    )
+                    raise TrainerError(f"{run_dir}: no step after {step} for so long. See {log}.")
+                time.sleep(0.002)
+                if step != (step := _newest(run_dir)["step"]):
+                    news = time.monotonic()
         finally:
             process.kill()
-    if process.returncode:
+    if kill is not None and process.returncode == 0:
+        raise TrainerError(f"{run_dir} was faster than its kill. Set more --epochs.")
+    if process.returncode != (0 if kill is None else -signal.SIGKILL):
+        lines = "".join(f"\n  {line}" for line in log.read_text().splitlines()[-5:])
         raise TrainerError(
-            f"samestep-train ended with code {process.returncode}; {log} ends with:\n"
-            + "\n".join(log.read_text().splitlines()[-5:])
+            f"samestep-train ended with code {process.returncode}. Its last lines, of {log}:{lines}"
         )
-    return False
 
 
 def _is_time(run_dir: Path, kill: Kill, step: int) -> bool:
@@ -196,7 +200,7 @@ def _is_time(run_dir: Path, kill: Kill, step: int) -> bool:
 
 def _place(run_dir: Path) -> str:
     """Where a run was killed."""
-    step = _newest_step(run_dir)
+    step = _newest(run_dir)["step"]
     if _unfinished_checkpoint(run_dir, step).exists():
         return f"{step} (saving)"
     saved = [path for path in (run_dir / "checkpoints").glob("step-*") if not path.suffix]
@@ -207,15 +211,15 @@ def _unfinished_checkpoint(run_dir: Path, step: int) -> Path:
     return run_dir / "checkpoints" / f"step-{step:08d}.incomplete"
 
 
-def _newest_step(run_dir: Path) -> int:
-    """The last step in metrics.jsonl, or 0. A kill may have cut the last line short."""
+def _newest(run_dir: Path) -> dict[str, Any]:
+    """The last whole training line of metrics.jsonl. A kill may have cut a line short."""
     path = run_dir / "metrics.jsonl"
     for line in reversed(path.read_text().splitlines() if path.is_file() else []):
-        try:
-            return json.loads(line)["step"]
-        except ValueError:
-            continue
-    return 0
+        with contextlib.suppress(ValueError):
+            metrics = json.loads(line)
+            if "seconds_per_step" in metrics:
+                return metrics
+    return {"step": 0}
 
 
 def _judge(outcomes: Sequence[Outcome]) -> int:

@@ -1,7 +1,7 @@
 """What every deed starts from: the devices, the records and the model of a run."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +9,12 @@ import keras
 import tensorflow as tf
 
 import models.build
-from input import order
+from input import order, pipeline
 from input.errors import InputError
 from input.manifest import Manifest
+from input.order import Plan
 from input.reader import RecordReader
-from trainer import cluster, config
+from trainer import cluster, config, optimizers, step
 from trainer.config import Config, Hardware, Stored
 
 TRAIN, VALIDATION = "train", "validation"
@@ -76,6 +77,53 @@ def restored(stored: Stored, hardware: Hardware, *, data_dir: str, split: str) -
         )
     devices = cluster.devices(hardware.virtual_cpus, hardware.gpus)
     return _assemble(settings, devices, manifests)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A job's step, and what it is made of."""
+
+    plan: Plan
+    rate: optimizers.Schedule
+    optimizer: keras.optimizers.Optimizer
+    train: Callable[..., step.History]
+
+
+def training(job: Job) -> Training:
+    """The step of a job. Raises InputError where its batch does not fit its devices."""
+    settings = job.config
+    plan = order.plan(settings.input, job.readers[TRAIN].records, len(job.devices))
+    rate = optimizers.schedule(settings.optimizer, plan.steps_per_epoch, settings.run.epochs)
+    with job.strategy.scope():
+        optimizer = optimizers.build(settings.optimizer, job.model)
+    train = step.build_train(
+        job.strategy,
+        job.model,
+        optimizer,
+        rate,
+        images_per_step=plan.images_per_step,
+        micro_batches=plan.micro_batches,
+        seed=settings.run.seed,
+        label_smoothing=settings.optimizer.label_smoothing,
+        clip_norm=settings.optimizer.clip_norm,
+        reduction=settings.run.reduction,
+    )
+    return Training(plan, rate, optimizer, train)
+
+
+def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator:
+    """A distributed iterator over the training micro-batches from a step on."""
+    return iter(
+        job.strategy.distribute_datasets_from_function(
+            lambda _: pipeline.train(
+                job.config.input,
+                job.readers[TRAIN],
+                plan,
+                seed=job.config.run.seed,
+                first_step=first_step,
+            )
+        )
+    )
 
 
 def build_model(settings: Config, num_classes: int) -> keras.Model:

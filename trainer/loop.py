@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from input import order, pipeline
+from input import pipeline
 from trainer import assembly, audit, config, evaluate, optimizers, step
-from trainer.assembly import TRAIN, VALIDATION, Job
+from trainer.assembly import TRAIN, VALIDATION, Job, Training
 from trainer.checkpoint import Checkpoints, State
 from trainer.config import Config, Hardware, Stored
 from trainer.errors import TrainerError
@@ -29,33 +29,19 @@ def fit(settings: Config, hardware: Hardware) -> State:
         raise TrainerError("--run_dir is missing: the folder that gets everything the run makes.")
     stored = config.find(run_dir)
     job = assembly.begin(settings, hardware, stored)
-    plan = order.plan(job.config.input, job.readers[TRAIN].records, len(job.devices))
-    total_steps = plan.steps_per_epoch * job.config.run.epochs
+    training = assembly.training(job)
     with _only_launch(run_dir):
         if stored is None:
             stored = Stored(job.config, job.classes, job.data, job.environment)
             config.save(run_dir, stored)
-        return _train(job, plan, total_steps, stored)
+        return _train(job, training, stored)
 
 
-def _train(job: Job, plan: order.Plan, total_steps: int, stored: Stored) -> State:
+def _train(job: Job, training: Training, stored: Stored) -> State:
     run, run_dir = job.config.run, Path(job.config.run.run_dir)
-    rate = optimizers.schedule(job.config.optimizer, plan.steps_per_epoch, run.epochs)
-    with job.strategy.scope():
-        optimizer = optimizers.build(job.config.optimizer, job.model)
-    train = step.build_train(
-        job.strategy,
-        job.model,
-        optimizer,
-        rate,
-        images_per_step=plan.images_per_step,
-        micro_batches=plan.micro_batches,
-        seed=run.seed,
-        label_smoothing=job.config.optimizer.label_smoothing,
-        clip_norm=job.config.optimizer.clip_norm,
-        reduction=run.reduction,
-    )
-    checkpoints = Checkpoints(run_dir, job.model, optimizer, run.keep_checkpoints)
+    plan, train = training.plan, training.train
+    total_steps = plan.steps_per_epoch * run.epochs
+    checkpoints = Checkpoints(run_dir, job.model, training.optimizer, run.keep_checkpoints)
     state = checkpoints.restore()
     done = state.step if state else 0
 
@@ -64,13 +50,7 @@ def _train(job: Job, plan: order.Plan, total_steps: int, stored: Stored) -> Stat
         evaluation = evaluate.build(
             job.strategy, job.model, job.config.input, job.readers[VALIDATION]
         )
-        iterator = iter(
-            job.strategy.distribute_datasets_from_function(
-                lambda _: pipeline.train(
-                    job.config.input, reader, plan, seed=run.seed, first_step=done
-                )
-            )
-        )
+        iterator = assembly.micro_batches(job, plan, done)
         trace = train.get_concrete_function(iterator, *_int64(done, 1))
         monitor.card("samestep", _start_rows(job, plan, total_steps, stored, state, trace))
         seen_bad: set[int] = set()
@@ -93,7 +73,7 @@ def _train(job: Job, plan: order.Plan, total_steps: int, stored: Stored) -> Stat
                 plan.steps_per_epoch,
             )
             with pipeline.naming_bad_records(reader):
-                advance(train, iterator, done, stop, run.steps_per_call, rate, monitor)
+                advance(train, iterator, done, stop, run.steps_per_call, training.rate, monitor)
             done = stop
             for number in sorted(reader.bad_records.keys() - seen_bad):
                 monitor.say(f"left out: {reader.bad_records[number]}")

@@ -1,0 +1,26 @@
+"""Check devices, records, model and step before a run; takes the flags of samestep-train.
+
+samestep-doctor --data_dir=DATA --model=cnn --global_batch_size=64
+"""
+
+from typing import NoReturn
+
+from scripts.doorway import enter
+from scripts.quiet import quiet_tensorflow
+from trainer.config import Config, Hardware
+
+
+def main() -> NoReturn:
+    enter(__doc__, examine, Config, Hardware)
+
+
+def examine(config: Config, hardware: Hardware) -> None:
+    quiet_tensorflow()
+    from trainer import doctor
+
+    for check, found in doctor.examine(config, hardware):
+        print(f"ok  {check:<12}{found}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
