@@ -204,7 +204,7 @@ def _place(run_dir: Path) -> str:
     if _unfinished_checkpoint(run_dir, step).exists():
         return f"{step} (saving)"
     saved = [path for path in (run_dir / "checkpoints").glob("step-*") if not path.suffix]
-    return f"{step}" if saved else f"{step} (nothing saved)"
+    return f"{step}" if saved else f"{step} (unsaved)"
 
 
 def _unfinished_checkpoint(run_dir: Path, step: int) -> Path:

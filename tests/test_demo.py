@@ -143,7 +143,7 @@ def launch(tmp_path, monkeypatch):
 
 def test_a_kill_comes_when_it_is_said_to(launch):
     place = launch(proof.Kill(2, False, 0.0))
-    assert place in ("2 (nothing saved)", "3 (nothing saved)", "4 (saving)")
+    assert place in ("2 (unsaved)", "3 (unsaved)", "4 (saving)")
 
 
 def test_a_kill_comes_while_a_checkpoint_is_written(launch):

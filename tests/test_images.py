@@ -153,7 +153,7 @@ def test_the_same_draws_give_the_same_view():
     assert not np.isclose(views[0], views[2]).all(axis=(1, 2, 3)).any()
 
 
-@pytest.mark.parametrize("crop", [1.0, 0.875, 0.5, 0.001])
+@pytest.mark.parametrize("crop", [1.0, 0.875, 0.7, 0.001])
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (97, 61), (5, 1000), (1, 1)])
 def test_evaluation_sees_the_central_square(height, width, crop):
     side = max(1, round(min(height, width) * crop))
@@ -260,7 +260,7 @@ def other_files():
     yield "CMYK JPEG", encode(image, "JPEG", "CMYK", subsampling=0)
 
 
-@pytest.mark.parametrize(("name", "content"), other_files())
+@pytest.mark.parametrize(("name", "content"), list(other_files()))
 def test_every_kind_of_file_is_what_pillow_sees(name, content):
     assert np.array_equal(eval_view(tf.constant(content), 24), decode(content))
 
