@@ -170,7 +170,10 @@ def _micro_batches(
 ) -> tf.data.Dataset:
     spec = element_spec(plan, image_size, tf.as_dtype(reader.image_dtype))
     decode = partial(_decode, views, spec)
-    undecoded = draws.map(partial(_read, contents, reader, plan), num_parallel_calls=PARALLEL)
+    # As written: converting the functions to graph code first would double the start, by 1 s.
+    as_written = tf.autograph.experimental.do_not_convert
+    read = as_written(partial(_read, contents, reader, plan))
+    undecoded = draws.map(read, num_parallel_calls=PARALLEL)
     if reader.image_shape is None:
 
         def decode_or_repair(slots):
@@ -183,10 +186,10 @@ def _micro_batches(
             return once.map(decode).ignore_errors().concatenate(repaired).take(1)
 
         batches = undecoded.interleave(
-            decode_or_repair, cycle_length=PARALLEL, num_parallel_calls=PARALLEL
+            as_written(decode_or_repair), cycle_length=PARALLEL, num_parallel_calls=PARALLEL
         )
     else:
-        batches = undecoded.map(decode, num_parallel_calls=PARALLEL)
+        batches = undecoded.map(as_written(decode), num_parallel_calls=PARALLEL)
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False  # nothing is left to tune; 6 to 10 % of the work at 28 pixels

@@ -44,7 +44,7 @@ Next, with a folder of your own that has one folder per class (cat/1.jpg, dog/1.
 {activate}
   images={images}
   samestep-records write --images="$images" --out=data
-  samestep-train --data_dir=data --run_dir=runs/data --optimizer=adamw --learning_rate=0.003
+  samestep-train --data_dir=data --run_dir=runs/data --micro_batch_size=32
   samestep-evaluate --run_dir=runs/data
   samestep-export --run_dir=runs/data --out=runs/data/export
 """

@@ -86,7 +86,6 @@ class Outcome(NamedTuple):
     kills: list[str]  # the step of each, and what was being done
     accuracy: float
     fingerprint: str
-    seconds: float
 
 
 def main() -> NoReturn:
@@ -160,7 +159,7 @@ def _perform(run: Run, out: Path, flags: Sequence[str], kills: Sequence[Kill]) -
     metrics, seconds = last_metrics(run_dir), time.monotonic() - start
     accuracy, fingerprint = metrics["validation/accuracy"], metrics["fingerprint"]
     print(f"  finished: accuracy {accuracy:.4f}, weights {fingerprint[:16]}, {seconds:.0f} s")
-    return Outcome(run, happened, accuracy, fingerprint, seconds)
+    return Outcome(run, happened, accuracy, fingerprint)
 
 
 def _launch(run_dir: Path, log: Path, arguments: Sequence[str], kill: Kill | None) -> None:
@@ -227,12 +226,10 @@ def _judge(outcomes: Sequence[Outcome]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("run", "hardware", "killed at step", "accuracy", "weights (SHA-256)", "seconds")
-    for run, kills, accuracy, fingerprint, seconds in outcomes:
+    table = Table("run", "hardware", "killed at step", "accuracy", "weights (SHA-256)")
+    for run, kills, accuracy, fingerprint in outcomes:
         where = ", ".join(kills) or "never"
-        table.add_row(
-            run.name, run.hardware, where, f"{accuracy:.4f}", fingerprint[:16], f"{seconds:.0f}"
-        )
+        table.add_row(run.name, run.hardware, where, f"{accuracy:.4f}", fingerprint[:16])
     print()
     # Where the width is not known, enough for every row to stay on its line.
     Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table)

@@ -161,7 +161,7 @@ def test_a_launch_that_fails_is_an_error(launch):
 
 
 def test_one_other_fingerprint_is_no_proof(capsys):
-    same = proof.Outcome(proof.REFERENCE, [], 0.97, "a" * 64, 1.0)
+    same = proof.Outcome(proof.REFERENCE, [], 0.97, "a" * 64)
     assert proof._judge([same, same]) == 0
     assert "PROVED: 2 runs, 1 result" in capsys.readouterr().out
     assert proof._judge([same, same._replace(fingerprint="a" * 63 + "b")]) == 1

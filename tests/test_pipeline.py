@@ -141,7 +141,7 @@ def test_tf_distribute_hands_them_out_in_turn(reader, strategies, replicas):
 def test_resumed_is_never_stopped(reader):
     steps = 25  # two and a half epochs
     whole = train(reader, steps * 4)
-    for done in (1, 9, 10, 24):
+    for done in (1, 10, 24):
         assert_same(train(reader, (steps - done) * 4, first_step=done), whole[done * 4 :])
 
 
@@ -184,9 +184,9 @@ def test_an_evaluation_counts_every_record_once(data_dir, replicas, workers):
     elements = []
     for worker in range(workers):
         dataset = pipeline.evaluate(config, reader, evaluation, worker=worker, workers=workers)
-        first, second = np.split(np.array(take(dataset, 2 * draws), object), 2)
-        assert_same(second, first)
-        elements += list(first)
+        passes = take(dataset, 2 * draws)
+        assert_same(passes[draws:], passes[:draws])
+        elements += passes[:draws]
     seen = {}
     for images, labels, weights in elements:
         for image, label, weight in zip(images, labels, weights, strict=True):

@@ -20,9 +20,10 @@ from PIL import Image, ImageOps
 from input import writer
 from input.config import WriteConfig
 from input.errors import InputError
+from input.folders import divide
 from input.manifest import Manifest, load_index
 from input.records import parse, unframe
-from input.writer import LOCK_FILE, divide, write
+from input.writer import LOCK_FILE, write
 
 ROOT = Path(__file__).parents[1]
 
