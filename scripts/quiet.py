@@ -26,8 +26,10 @@ NOISE = re.compile(
 def quiet_tensorflow() -> None:
     """Imports TensorFlow and lists the physical devices, which is when the lines come.
 
-    Logical devices stay unset: their number and the threads can still be chosen afterwards.
+    Logical devices stay unset: their number and the threads can still be chosen afterwards. Of what
+    TensorFlow logs later, errors are shown; a level that the user has set stays.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with filtered_stderr():
         import tensorflow as tf
 
