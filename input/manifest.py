@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from input.errors import InputError
-from input.records import FOOTER_BYTES, HEADER_BYTES
+from input.records import ENCODED, FOOTER_BYTES, HEADER_BYTES, Schema
 
 MANIFEST_FILE = "manifest.json"
 VERSION = 1
@@ -49,6 +49,7 @@ class Manifest:
     records_per_class: tuple[int, ...]
     shards: tuple[Shard, ...]
     image_size: int | None  # pixels, where every image is a square of this size
+    schema: Schema = ENCODED
 
     @property
     def records(self) -> int:
@@ -60,7 +61,7 @@ class Manifest:
 
         Folder and file names do not count.
         """
-        data = [self.classes, [shard.sha256 for shard in self.shards]]
+        data = [self.classes, asdict(self.schema), [shard.sha256 for shard in self.shards]]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
     @classmethod
@@ -165,6 +166,7 @@ def _read(folder: Path) -> Manifest:
             records_per_class=tuple(content["records_per_class"]),
             shards=tuple(Shard(**shard) for shard in content["shards"]),
             image_size=content["image_size"],
+            schema=_schema(content["schema"]),
         )
         counted = sum(manifest.records_per_class)
         agrees = counted == manifest.records > 0
@@ -179,6 +181,11 @@ def _read(folder: Path) -> Manifest:
     if not agrees:
         raise _broken(folder, f"{path} contradicts itself: its classes, counts and shards differ")
     return manifest
+
+
+def _schema(content: dict) -> Schema:
+    shape = content["raw_shape"]
+    return Schema(**{**content, "raw_shape": None if shape is None else tuple(shape)})
 
 
 def _check_size(folder: Path, shard: Shard) -> None:

@@ -5,13 +5,31 @@ messages are tf.train.Example's own, declared to the protobuf library that Tenso
 """
 
 import struct
+from dataclasses import dataclass
+from typing import Literal
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
-IMAGE_KEY = "image/encoded"
-LABEL_KEY = "image/class/label"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How the records of a split hold an image and its label."""
+
+    image_key: str = "image/encoded"
+    label_key: str = "image/class/label"
+    label_offset: int = 0  # added to the label that is stored
+    raw_dtype: Literal["uint8", "float32"] | None = None  # None: JPEG or PNG bytes
+    # Of every raw image: height, width, channels (1 or 3). None: each record has HEIGHT_KEY and
+    # WIDTH_KEY, and 3 channels.
+    raw_shape: tuple[int, int, int] | None = None
+
+
+ENCODED = Schema()
+RAW = Schema(image_key="image/raw", raw_dtype="uint8")
+HEIGHT_KEY, WIDTH_KEY = "image/height", "image/width"
 
 # tensorflow/core/lib/io/record_writer.h:
 #   uint64 length | uint32 masked crc of length | byte data[length] | uint32 masked crc of data
@@ -61,12 +79,19 @@ class RecordError(ValueError):
     """One record is damaged or is no image with a label; the message is the reason, in one line."""
 
 
-def encode(image_bytes: bytes, label: int) -> bytes:
-    """JPEG or PNG bytes and an int64 label -> a serialized tf.train.Example."""
+def encode(image: bytes, label: int, raw_size: tuple[int, int] | None = None) -> bytes:
+    """An image and an int64 label -> a serialized tf.train.Example of schema ENCODED or RAW.
+
+    image: JPEG or PNG bytes; or, with raw_size (height and width), uint8[h, w, 3] row by row.
+    """
+    schema = ENCODED if raw_size is None else RAW
     example = _Example()
     feature = example.features.feature
-    feature[IMAGE_KEY].bytes_list.value.append(image_bytes)
-    feature[LABEL_KEY].int64_list.value.append(label)
+    feature[schema.image_key].bytes_list.value.append(image)
+    feature[schema.label_key].int64_list.value.append(label)
+    if raw_size is not None:
+        feature[HEIGHT_KEY].int64_list.value.append(raw_size[0])
+        feature[WIDTH_KEY].int64_list.value.append(raw_size[1])
     # deterministic sorts the keys; without it their order may change from process to process.
     return example.SerializeToString(deterministic=True)
 
@@ -80,7 +105,10 @@ def parse(payload: bytes) -> tuple[bytes, int]:
         feature = _Example.FromString(payload).features.feature
     except DecodeError:
         raise RecordError("the payload is no tf.train.Example") from None
-    return _only(feature, IMAGE_KEY, "bytes_list"), _only(feature, LABEL_KEY, "int64_list")
+    return (
+        _only(feature, ENCODED.image_key, "bytes_list"),
+        _only(feature, ENCODED.label_key, "int64_list"),
+    )
 
 
 def _only(feature, key: str, kind: str):
