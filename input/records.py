@@ -13,7 +13,6 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 
 
-
 @dataclass(frozen=True)
 class Schema:
     """How the records of a split hold an image and its label."""
