@@ -135,7 +135,12 @@ def _summary(history: step.History, seconds: float, learning_rate: float) -> dic
 
 def _start_rows(job, plan, total_steps, stored, state, trace) -> Iterator[tuple[str, str]]:
     inputs, run, manifest = job.config.input, job.config.run, job.manifests[TRAIN]
-    yield "devices", f"{len(job.devices)} x {job.environment['device']}: {', '.join(job.devices)}"
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    yield (
+        "devices",
+        f"{len(job.devices)} x {job.environment['device']}: {', '.join(job.devices)}; TensorFlow "
+        f"sees {gpus or 'no'} GPU{'s' * (gpus != 1)}",
+    )
     yield (
         "batch",
         f"{plan.images_per_step} images a step = {plan.micro_batches} micro-batches of "

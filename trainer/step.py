@@ -192,14 +192,14 @@ def build_train(
         # Padded and bad slots have weight 0: the mean is over the images that are there. The factor
         # is exactly 1 for a full batch, and NaN (a skipped step) for a batch without any image.
         correction = images_per_step / sums.weight
-        gradients = [g * correction for g in sums.gradients]
-        norm = tf.linalg.global_norm(gradients)
+        norm = correction * tf.linalg.global_norm(sums.gradients)
         applied = (sums.misfits == 0) & tf.math.is_finite(norm) & tf.math.is_finite(sums.loss)
         for change in sums.statistics:
             applied &= tf.reduce_all(tf.math.is_finite(change))
+        scale = correction
         if clip_norm:
-            scale = clip_norm / tf.maximum(norm, clip_norm)
-            gradients = [g * scale for g in gradients]
+            scale *= clip_norm / tf.maximum(norm, clip_norm)
+        gradients = [g * scale for g in sums.gradients]
         row = (sums.loss * correction, sums.weight, sums.correct, norm, applied)
         row = tf.stack([tf.cast(x, tf.float64) for x in row])
         return gradients, sums.statistics, row, applied
