@@ -43,8 +43,7 @@ print(f"This is a {names[best].decode()}, probability {probabilities[best]:.4f}"
 
 OWN_IMAGES = """\
 Next, with a folder of your own that has one folder per class (cat/1.jpg, dog/1.jpg) as images:
-{activate}
-  images={images}
+{activate}  images={images}
   samestep-records write --images="$images" --out=data
   samestep-train --data_dir=data --run_dir=runs/data --micro_batch_size=32
   samestep-evaluate --run_dir=runs/data
@@ -82,9 +81,9 @@ def demo(config: DemoConfig, hardware: Hardware) -> None:
     _classify(export, min((out / "images" / "validation" / "7").iterdir()))
 
     _end_card(run_dir, data_dir, time.monotonic() - start)
-    activate = (
-        "" if shutil.which("samestep-train") else f"  . {near(Path(sys.prefix))}/bin/activate"
-    )
+    activate = f"  . {near(Path(sys.prefix))}/bin/activate\n"
+    if shutil.which("samestep-train"):
+        activate = ""
     print(OWN_IMAGES.format(activate=activate, images=shlex.quote(str(out / "images" / "train"))))
 
 
