@@ -33,6 +33,11 @@ class Plan:
         """K = V / R: micro-batches that each replica processes per step."""
         return self.micro_batches // self.replicas
 
+    @property
+    def replica_counts(self) -> str:
+        """Numbers of replicas that give the same run: 1, 2, 4, 8."""
+        return _divisors(self.micro_batches)
+
 
 @dataclass(frozen=True)
 class EvaluationPlan:
@@ -95,11 +100,14 @@ def plan(config: InputConfig, records: int, replicas: int) -> Plan:
 
 
 def _uneven(what: str, parts: int, replicas: int, way_out: str) -> InputError:
-    divisors = [str(n) for n in range(1, min(parts, 1024) + 1) if parts % n == 0]
     return InputError(
         f"{what} do not split evenly over {replicas} replicas; replica counts that do: "
-        f"{', '.join(divisors)}. {way_out}"
+        f"{_divisors(parts)}. {way_out}"
     )
+
+
+def _divisors(parts: int) -> str:
+    return ", ".join(str(n) for n in range(1, min(parts, 1024) + 1) if parts % n == 0)
 
 
 def micro_batch(draw: int, plan: Plan, worker: int = 0, workers: int = 1) -> tuple[int, int]:

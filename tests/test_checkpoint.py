@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.errors import TrainerError
@@ -125,6 +126,19 @@ def test_litter_of_a_kill_is_ignored_and_removed(saved):
     model = dense()
     Checkpoints(saved, model, built_optimizer(model)).save(5)
     assert not litter.exists()
+
+
+def test_what_cannot_be_written_leaves_the_others(saved, monkeypatch):
+    checkpoints = Checkpoints(saved, model := dense(), built_optimizer(model))
+
+    def full(path):
+        raise tf.errors.ResourceExhaustedError(None, None, "{{x}} disk; No space left [Op:SaveV2]")
+
+    monkeypatch.setattr(checkpoints._checkpoint, "write", full)
+    with pytest.raises(OSError, match=r"^disk; No space left$"):
+        checkpoints.save(4)
+    assert len(list((saved / "checkpoints").iterdir())) == 3
+    assert restore(saved)[0].step == 3
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):

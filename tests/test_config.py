@@ -1,5 +1,6 @@
 """The definition of a run: its round trip, what a resume fills in, and what it refuses."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,7 @@ def test_what_does_not_change_the_result_may_differ():
     ("make", "words"),
     [
         (lambda: OptimizerConfig(learning_rate=-1.0), "--learning_rate must be 0 or more"),
+        (lambda: OptimizerConfig(weight_decay=math.nan), "--weight_decay must be 0 or more, not"),
         (lambda: OptimizerConfig(momentum=1.0), "--momentum must be at least 0 and below 1"),
         (lambda: RunConfig(epochs=0), "--epochs must be 1 or more"),
         (lambda: RunConfig(checkpoint_every_steps=0), "--checkpoint_every_steps must be 1"),

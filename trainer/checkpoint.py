@@ -7,6 +7,7 @@ optimizer) and state.json. A folder gets this name by a rename after all of it i
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -65,14 +66,21 @@ class Checkpoints:
         self._partial = optimizer is None
 
     def save(self, step: int, evaluation: dict[str, float] | None = None) -> State:
-        """Writes the checkpoint of a step, then removes those that are neither new nor best."""
+        """Writes the checkpoint of a step, then removes those that are neither new nor best.
+
+        Raises OSError where it cannot be written; the ones before it stay.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._path(step).exists():  # damaged, or it would not be written again
             _remove(self._path(step))
         self._clear_incomplete()
         temporary = self._path(step).with_suffix(_INCOMPLETE)
         temporary.mkdir()
-        self._checkpoint.write(str(temporary / "weights"))
+        try:
+            self._checkpoint.write(str(temporary / "weights"))
+        except tf.errors.OpError as error:  # a full disk, say
+            shutil.rmtree(temporary)
+            raise OSError(re.sub(r"^{{.*?}} | \[Op:.*", "", error.message)) from None
         files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
         state = State(step, fingerprint(self._model), files, evaluation)
         _write_state(temporary, state)

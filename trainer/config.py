@@ -5,6 +5,7 @@ No TensorFlow here: flags and --help read this file.
 
 import dataclasses
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,7 @@ class OptimizerConfig:
 
     def __post_init__(self):
         for name in ("learning_rate", "weight_decay", "warmup_epochs", "clip_norm"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:  # NaN fails too
                 raise TrainerError(f"--{name} must be 0 or more, not {getattr(self, name)}.")
         for name in ("momentum", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:

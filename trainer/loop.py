@@ -149,7 +149,7 @@ def _start_rows(job, plan, total_steps, stored, state, trace) -> Iterator[tuple[
     yield (
         "elsewhere",
         f"--micro_batch_size={inputs.micro_batch_size} --intra_op_threads={run.intra_op_threads} "
-        f"give the same run on any number of devices that divides {plan.micro_batches}",
+        f"give the same run on {plan.replica_counts} devices",
     )
     yield "steps", f"{plan.steps_per_epoch} an epoch, {total_steps} in all"
     yield "records", f"{manifest.records} to train, {job.readers[VALIDATION].records} to validate"
@@ -196,14 +196,23 @@ def _int64(*numbers: int) -> tuple[tf.Tensor, ...]:
 
 @contextmanager
 def _only_launch(run_dir: Path) -> Iterator[None]:
-    """Two launches in one run directory would write over each other."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise TrainerError(
-                f"Another process trains in {run_dir}. Wait for it, stop it, or use another "
-                "--run_dir."
-            ) from None
-        yield
+    """Two launches in one run directory would write over each other.
+
+    Makes the directory; what the system refuses there becomes a TrainerError.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        with (run_dir / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TrainerError(
+                    f"Another process trains in {run_dir}. Wait for it, stop it, or use another "
+                    "--run_dir."
+                ) from None
+            yield
+    except OSError as error:
+        raise TrainerError(
+            f"--run_dir={run_dir} cannot be written: {error}. Repair that and run the same command "
+            "again, or use another --run_dir."
+        ) from error

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -63,9 +64,14 @@ class Monitor:
         card(self._console, title, rows)
 
     def training(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The steps since the last call; needs loss and images_per_second."""
+        """The steps since the last call, as trainer.loop sums them up."""
         self._record(step, metrics)
         loss, speed = metrics["train/loss"], metrics["images_per_second"]
+        if skipped := metrics["train/skipped_steps"]:
+            self.say(
+                f"step {step}: {skipped} of the steps before it were skipped, their gradients not "
+                "finite or too large; a lower --learning_rate or --clip_norm helps"
+            )
         self._progress.update(
             self._task, completed=step, loss=loss, speed=speed, epoch=self._epoch(step)
         )
@@ -101,7 +107,7 @@ def card(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(name, Text(value))  # as a str, [red] in a class's name would be markup
     console.print(Panel(table, title=title, title_align="left", expand=False))
 
 
