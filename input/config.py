@@ -36,6 +36,11 @@ class InputConfig:
     eval_crop: Annotated[
         float, "Side of the central square that evaluation sees, as a share of the short side."
     ] = 1.0
+    read_block: Annotated[
+        int,
+        "Neighbouring records that stay together in the random order, so that one read serves "
+        "them: for network file systems. 1 is a perfect shuffle.",
+    ] = 1
     max_bad_records: Annotated[
         int, "Bad records allowed: each is logged and counts with weight 0. More stop the run."
     ] = field(default=0, compare=False)
@@ -60,6 +65,8 @@ class InputConfig:
                 raise InputError(
                     f"--{name} must be above 0 and at most 1, not {getattr(self, name)}."
                 )
+        if self.read_block < 1:
+            raise InputError(f"--read_block must be 1 or more, not {self.read_block}.")
         if self.max_bad_records < 0:
             raise InputError(f"--max_bad_records must be 0 or more, not {self.max_bad_records}.")
 

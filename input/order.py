@@ -27,6 +27,7 @@ class Plan:
     replicas: int  # R
     records: int  # N
     steps_per_epoch: int  # N div G
+    read_block: int = 1  # neighbouring records that stay together
 
     @property
     def draws_per_step(self) -> int:
@@ -96,6 +97,7 @@ def plan(config: InputConfig, records: int, replicas: int) -> Plan:
         replicas=replicas,
         records=records,
         steps_per_epoch=records // config.global_batch_size,
+        read_block=config.read_block,
     )
 
 
@@ -128,7 +130,7 @@ def training_records(step: int, micro_batch: int, plan: Plan, seed: int) -> tupl
     epoch, step_in_epoch = divmod(step, plan.steps_per_epoch)
     first = step_in_epoch * plan.images_per_step + micro_batch * plan.images_per_micro_batch
     positions = np.arange(first, first + plan.images_per_micro_batch)
-    return epoch, permute(positions, plan.records, seed, epoch)
+    return epoch, shuffle(positions, plan.records, seed, epoch, plan.read_block)
 
 
 def evaluation_records(
@@ -156,8 +158,27 @@ def local_replicas(plan: Plan | EvaluationPlan, workers: int) -> int:
     return plan.replicas // workers
 
 
+def shuffle(
+    positions: np.ndarray, n: int, seed: int, epoch: int, read_block: int = 1
+) -> np.ndarray:
+    """int64[...] positions in [0, n) -> int64[...] record numbers, a bijection.
+
+    The records form a ring, which each epoch cuts at another place into runs of read_block and a
+    shorter rest. The runs are permuted; the rest comes last.
+    """
+    if read_block == 1:
+        return permute(positions, n, seed, epoch)
+    runs = n // read_block
+    numbers = np.array(positions, np.int64)
+    whole = numbers < runs * read_block
+    if runs:
+        run, place = np.divmod(numbers[whole], read_block)
+        numbers[whole] = permute(run, runs, seed, epoch) * read_block + place
+    return (numbers + int(_key(seed, _CUTS, epoch)) % n) % n
+
+
 _ROUNDS = 6  # even; 4 do for a large n (Luby and Rackoff 1988), but below 50 they show
-_ORDER, _VIEWS = 0, 1  # streams of random bits that share a seed
+_ORDER, _VIEWS, _CUTS = 0, 1, 2  # streams of random bits that share a seed
 
 
 def permute(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:

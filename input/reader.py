@@ -8,6 +8,9 @@ import base64
 import os
 import resource
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +45,8 @@ class RecordReader:
         self.classes = manifest.classes
         self.bad_records: dict[int, BadRecordError] = {}
         self.failure: BadRecordError | None = None
+        self.reads = 0  # positioned reads that were asked for, and their bytes
+        self.bytes_read = 0
         self._paths = [manifest.folder / shard.file for shard in manifest.shards]
         self._index = load_index(manifest)
         self._max_bad_records = max_bad_records
@@ -58,13 +63,19 @@ class RecordReader:
         labels = np.zeros(len(numbers), np.int32)
         weights = np.zeros(len(numbers), np.float32)
         present = np.flatnonzero(numbers >= 0)
-        places = zip(*(a.tolist() for a in self._index.locate(numbers[present])), strict=True)
-        for slot, place in zip(present.tolist(), places, strict=True):
-            try:
-                images[slot], labels[slot] = self._read_one(*place)
-                weights[slot] = 1.0
-            except RecordError as error:
-                self.reject(int(numbers[slot]), str(error))
+        runs = list(self._runs(*self._index.locate(numbers[present])))
+        with self._lock:
+            self.reads += len(runs)
+            self.bytes_read += sum(run.bytes for run in runs)
+        slots = iter(present.tolist())
+        for run in runs:
+            for place in range(len(run.lengths)):
+                slot = next(slots)
+                try:
+                    images[slot], labels[slot] = self._parse(*run.record(place))
+                    weights[slot] = 1.0
+                except RecordError as error:
+                    self.reject(int(numbers[slot]), str(error))
         return Block(images, labels, weights)
 
     def reject(self, number: int, reason: str) -> None:
@@ -82,11 +93,19 @@ class RecordReader:
         with self._lock:
             self._open_files.clear()
 
-    def _read_one(self, shard: int, offset: int, length: int) -> tuple[bytes, int]:
-        try:
-            buffer = self._open_file(shard).read(length, offset)
-        except OSError as error:
-            raise RecordError(f"the shard cannot be read: {error.strerror}") from None
+    def _runs(
+        self, shards: np.ndarray, offsets: np.ndarray, lengths: np.ndarray
+    ) -> Iterator["_Run"]:
+        """The places of some records, in order -> runs of neighbours, each for one read."""
+        if not len(shards):
+            return
+        apart = (shards[1:] != shards[:-1]) | (offsets[1:] != offsets[:-1] + lengths[:-1])
+        firsts = [0, *(np.flatnonzero(apart) + 1).tolist(), len(shards)]
+        for first, end in pairwise(firsts):
+            open_file = partial(self._open_file, int(shards[first]))
+            yield _Run(open_file, int(offsets[first]), lengths[first:end].tolist())
+
+    def _parse(self, buffer: memoryview, length: int) -> tuple[bytes, int]:
         image, label = parse(unframe(buffer, length))
         if not 0 <= label < len(self.classes):
             raise RecordError(f"label {label} is not one of the {len(self.classes)} classes")
@@ -103,6 +122,34 @@ class RecordReader:
                 file = _OpenFile(os.open(self._paths[shard], os.O_RDONLY))
                 self._open_files[shard] = file
             return file
+
+
+class _Run:
+    """Neighbouring records of a shard: one read when the first of them is asked for."""
+
+    def __init__(self, open_file: Callable[[], "_OpenFile"], offset: int, lengths: list[int]):
+        self.lengths = lengths
+        self.bytes = sum(lengths)
+        self._open_file = open_file
+        self._offsets = list(accumulate(lengths, initial=offset))
+        self._buffer: memoryview | None = None
+
+    def record(self, place: int) -> tuple[memoryview, int]:
+        """The bytes of one record, fewer where the shard ends before, and how many they should be.
+
+        Raises RecordError where the system cannot read it.
+        """
+        start, length = self._offsets[place], self.lengths[place]
+        try:
+            if self._buffer is None:
+                self._buffer = memoryview(self._open_file().read(self.bytes, self._offsets[0]))
+        except OSError as error:
+            if len(self.lengths) == 1:
+                raise RecordError(f"the shard cannot be read: {error.strerror}") from None
+            # One bad sector is no reason to lose its neighbours.
+            return _Run(self._open_file, start, [length]).record(0)
+        first = start - self._offsets[0]
+        return self._buffer[first : first + length], length
 
 
 class _OpenFile:

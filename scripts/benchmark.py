@@ -1,13 +1,17 @@
-"""Measure what samestep's loop and exact sum cost, and how Keras fit compares, on this machine.
+"""Measure samestep on this machine: loop, exact sum and input, against what else people use.
 
 samestep-benchmark --what=loop
+samestep-benchmark --images=PHOTOS --markdown=docs/benchmarks.md
 """
 
 import json
 import os
 import platform
+import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,42 +27,76 @@ def main() -> NoReturn:
     enter(__doc__, benchmark, BenchmarkConfig)
 
 
-def benchmark(what: BenchmarkConfig) -> None:
+def benchmark(config: BenchmarkConfig) -> None:
     quiet_tensorflow()
-    import keras
-    import tensorflow as tf
-
     from trainer import cluster
     from trainer.benchmark import BENCHMARKS
+    from trainer.input_benchmark import INPUT_BENCHMARKS
 
     # Two logical CPUs for every benchmark: they cannot be added once TensorFlow runs.
     cluster.strategy(["CPU:0", "CPU:1"], cluster.cores())
-    names = list(BENCHMARKS) if what.what == "all" else [what.what]
-    found = [BENCHMARKS[name](what.rounds) for name in names]
+    benchmarks = BENCHMARKS | INPUT_BENCHMARKS
+    names = list(benchmarks) if config.what == "all" else [config.what]
+    if config.what == "all" and not config.images:
+        names.remove("input")
+        print("--what=input is left out: it needs --images=DIR with photographs", file=sys.stderr)
+    found = {name: benchmarks[name](config) for name in names}
 
-    table = Table("", "first", "images/s", "second", "images/s", "ratio", "smallest", "largest")
-    for row in found:
-        table.add_row(
-            row.what,
-            row.first,
-            f"{row.first_rate:,.0f}",
-            row.second,
-            f"{row.second_rate:,.0f}",
-            f"{row.ratio:.2f}",
-            f"{min(row.ratios):.2f}",
-            f"{max(row.ratios):.2f}",
-        )
-    machine = f"{os.cpu_count()} x {_processor()}, Python {platform.python_version()}"
-    versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
-    print(f"{machine}, {versions}; medians of {what.rounds} paired runs")
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    if what.json:
-        content = {
-            "machine": machine,
-            "versions": versions,
-            "comparisons": [asdict(row) for row in found],
-        }
-        Path(what.json).write_text(json.dumps(content, indent=1))
+    where = dict(_where())
+    print(*(f"{name}: {value}" for name, value in where.items()), sep="\n")
+    print(f"medians of {config.rounds} paired runs")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for columns, rows in _tables(found.values()):
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*row.cells())
+        console.print(table)
+    if config.json:
+        results = {name: [asdict(row) for row in rows] for name, rows in found.items()}
+        Path(config.json).write_text(json.dumps(where | results, indent=1))
+    if config.markdown:
+        Path(config.markdown).write_text(_markdown(config, where, found))
+
+
+def _where() -> Iterator[tuple[str, str]]:
+    """The machine, the versions and the commit."""
+    import keras
+    import tensorflow as tf
+
+    yield "machine", f"{len(os.sched_getaffinity(0))} cores of {_processor()}"
+    yield (
+        "versions",
+        f"Python {platform.python_version()}, TensorFlow {tf.__version__}, "
+        f"Keras {keras.__version__}",
+    )
+    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    yield "commit", commit or "unknown: not a git checkout"
+
+
+def _tables(found: Sequence[list]) -> Iterator[tuple[Sequence[str], list]]:
+    """Rows with the same columns, as they come: one table each."""
+    rows = [row for rows in found for row in rows]
+    for columns, same in groupby(rows, key=lambda row: row.columns):
+        yield columns, list(same)
+
+
+def _markdown(config: BenchmarkConfig, where: dict[str, str], found: dict[str, list]) -> str:
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `samestep-benchmark --markdown=docs/benchmarks.md`.",
+        "",
+    ]
+    lines += [f"- {name}: {value}" for name, value in where.items()]
+    lines += [
+        f"- {config.rounds} paired rounds in one process; medians, with the smallest and the "
+        "largest ratio",
+    ]
+    for columns, rows in _tables(found.values()):
+        lines += ["", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+        lines += [f"| {' | '.join(row.cells())} |" for row in rows]
+    return "\n".join([*lines, ""])
 
 
 def _processor() -> str:

@@ -221,6 +221,25 @@ def test_ten_billion_records_on_a_thousand_workers():
     assert 0.99 * 10**10 < numbers.max() < 10**10
 
 
+@pytest.mark.parametrize(("n", "block"), [(1, 3), (12, 4), (1000, 7), (1000, 1000), (5, 6)])
+def test_runs_of_neighbours_stay_together(n, block):
+    """A bijection whose runs are neighbours on the ring of records, another one every epoch."""
+    for epoch in range(3):
+        found = order.shuffle(np.arange(n), n, 3, epoch, block)
+        assert sorted(found) == list(range(n))
+        runs = found[: n // block * block].reshape(-1, block)
+        assert (np.diff(runs, axis=1) % n == 1 % n).all()
+    if n == 1000 and block == 7:
+        assert (found != order.shuffle(np.arange(n), n, 3, 0, block)).any()
+        firsts = found[: n // block * block : block]
+        assert (np.diff(firsts) % n != block).mean() > 0.9, "the runs are not shuffled"
+
+
+def test_a_block_of_one_is_the_perfect_shuffle():
+    one = order.shuffle(np.arange(100), 100, 3, 5)
+    assert np.array_equal(one, order.permute(np.arange(100), 100, 3, 5))
+
+
 def test_uniform_belongs_to_the_record_whatever_else_is_drawn():
     numbers = np.arange(1000)
     drawn = order.uniform(3, 2, numbers, 5)

@@ -1,5 +1,6 @@
 """Every byte is checked, and a bad record stops the run or costs exactly its own slot."""
 
+import gc
 import os
 import resource
 import shutil
@@ -261,11 +262,47 @@ def test_a_short_read_goes_on(records, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+def test_neighbours_are_read_at_once(records):
+    reader = records.reader()
+    expected = [records.content(n) for n in range(160)]
+    found = reader.read(np.arange(160))
+    assert list(zip(found.images, found.labels, strict=True)) == expected
+    shards = records.manifest.shards
+    assert (reader.reads, reader.bytes_read) == (len(shards), sum(shard.bytes for shard in shards))
+    numbers = np.array([7, 8, -1, 9, 3, 3, 159])
+    found = reader.read(numbers)
+    assert [found.images[i] for i in (0, 1, 3, 4, 5, 6)] == [
+        expected[n][0] for n in numbers if n >= 0
+    ]
+    assert reader.reads == len(shards) + 4
+
+
+def test_a_sector_that_cannot_be_read_costs_its_own_record(records, monkeypatch):
+    path, start, length = records.locate(5)
+    pread = os.pread
+
+    def failing(descriptor, n, at):
+        if (
+            at < start + length
+            and start < at + n
+            and Path(f"/proc/self/fd/{descriptor}").readlink() == path
+        ):
+            raise OSError(5, "Input/output error")
+        return pread(descriptor, n, at)
+
+    monkeypatch.setattr(reader.os, "pread", failing)
+    found = records.reader(max_bad_records=1).read(np.arange(20))
+    assert np.flatnonzero(found.weights == 0).tolist() == [5]
+    with pytest.raises(BadRecordError, match=r"record 5, .* cannot be read: Input/output error"):
+        records.reader().read(np.arange(20))
+
+
 # Files
 
 
 def open_files(folder: Path) -> list[str]:
     """What this process has open in a folder."""
+    gc.collect()  # what a failed test's traceback holds may be closed at any moment
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     return [str(link.readlink()) for link in links if link.readlink().is_relative_to(folder)]
 

@@ -1,4 +1,7 @@
-"""What the loop, Keras fit and the exact sum cost: two ways in turn in one process."""
+"""What the loop, Keras fit and the exact sum cost: two ways in turn in one process.
+
+A benchmark is a function of a BenchmarkConfig that returns Comparisons; BENCHMARKS names them.
+"""
 
 import statistics
 import tempfile
@@ -6,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -17,7 +21,7 @@ from input.config import InputConfig
 from models.config import ModelConfig
 from models.layers import FusedBatchNorm, Pixels
 from trainer import cluster, loop, optimizers, step
-from trainer.config import OptimizerConfig
+from trainer.config import BenchmarkConfig, OptimizerConfig
 from trainer.monitor import Monitor
 
 CLASSES = 10
@@ -29,20 +33,29 @@ OPTIMIZER = OptimizerConfig(weight_decay=0.0)
 class Comparison:
     """Two ways of doing the same, measured in turn."""
 
+    columns: ClassVar = ("", "first", "per second", "second", "per second", "ratio", "from", "to")
+
     what: str
     first: str
     second: str
-    first_rate: float  # images/s, median of the rounds
+    first_rate: float  # images/s or what else is counted, median of the rounds
     second_rate: float
     ratio: float  # first / second, median of the rounds
     ratios: tuple[float, ...]  # of each round
 
+    def cells(self) -> tuple[str, ...]:
+        rates = [
+            f"{rate:,.{0 if rate > 99 else 1}f}" for rate in (self.first_rate, self.second_rate)
+        ]
+        ratios = [f"{ratio:.2f}" for ratio in (self.ratio, min(self.ratios), max(self.ratios))]
+        return self.what, self.first, rates[0], self.second, rates[1], *ratios
 
-def compare(what: str, images: int, rounds: int, **ways: Callable[[], float]) -> Comparison:
-    """Runs two ways in turn; each trains on `images` images and returns its seconds.
 
-    A first round warms up and does not count. Every other round starts with the other way, so that
-    what drifts on the machine hits both alike.
+def race(images: int, rounds: int, ways: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+    """Runs all ways in turn, round after round -> images/s of each round, by way.
+
+    A way works on `images` images and returns its seconds. A first round warms up and does not
+    count. Every other round runs backwards, so that what drifts on the machine hits all alike.
     """
     rates = {name: [] for name in ways}
     for turn in range(rounds + 1):
@@ -50,13 +63,18 @@ def compare(what: str, images: int, rounds: int, **ways: Callable[[], float]) ->
             seconds = ways[name]()
             if turn:
                 rates[name].append(images / seconds)
-    (first, ours), (second, theirs) = rates.items()
+    return rates
+
+
+def compare(what: str, rates: dict[str, list[float]], first: str, second: str) -> Comparison:
+    """Two ways of a race."""
+    ours, theirs = rates[first], rates[second]
     ratios = tuple(a / b for a, b in zip(ours, theirs, strict=True))
     medians = (statistics.median(values) for values in (ours, theirs, ratios))
     return Comparison(what, first, second, *medians, ratios)
 
 
-def loop_overhead(rounds: int, steps: int = 100) -> Comparison:
+def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]:
     """The real loop with its metrics, events and lines against the traced step alone: cnn."""
     trial = _Trial(2, InputConfig(global_batch_size=64, micro_batch_size=32, image_size=28))
     train, iterator = trial.step(lambda: _build("cnn", 28))
@@ -66,14 +84,12 @@ def loop_overhead(rounds: int, steps: int = 100) -> Comparison:
             for first in range(0, steps, 20):
                 loop.advance(train, iterator, first, first + 20, 20, trial.rate, monitor)
 
-        what = "cnn, 28 px, 2 virtual CPUs"
-        images = trial.plan.images_per_step * steps
-        return compare(
-            what, images, rounds, loop=_timed(real), step=_timed(_call(train, iterator, steps))
-        )
+        ways = {"loop": _timed(real), "step": _timed(_call(train, iterator, steps))}
+        rates = race(trial.plan.images_per_step * steps, config.rounds, ways)
+    return [compare("cnn, 28 px, 2 virtual CPUs", rates, "loop", "step")]
 
 
-def against_fit(rounds: int, steps: int = 200) -> Comparison:
+def against_fit(config: BenchmarkConfig, steps: int = 200) -> list[Comparison]:
     """The exact step against Keras fit: the same tiny layers, batch, optimizer and replicas."""
     trial = _Trial(2, InputConfig(global_batch_size=32, micro_batch_size=16, image_size=8))
     train, iterator = trial.step(_tiny)
@@ -97,20 +113,20 @@ def against_fit(rounds: int, steps: int = 200) -> Comparison:
         rival.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=[stop], shuffle=False)
         return ends[-1] - start
 
-    what = "tiny model, 8 px, 2 virtual CPUs"
-    ours = _timed(_call(train, iterator, steps))
-    return compare(what, trial.plan.images_per_step * steps, rounds, samestep=ours, fit=fit)
+    ways = {"samestep": _timed(_call(train, iterator, steps)), "fit": fit}
+    rates = race(trial.plan.images_per_step * steps, config.rounds, ways)
+    return [compare("tiny model, 8 px, 2 virtual CPUs", rates, "samestep", "fit")]
 
 
-def exact_sum(rounds: int) -> Comparison:
+def exact_sum(config: BenchmarkConfig) -> list[Comparison]:
     """--reduction=exact against fast: a ResNet-50 step of two micro-batches on one CPU."""
     trial = _Trial(1, InputConfig(global_batch_size=16, micro_batch_size=8, image_size=64))
     ways = {}
     for reduction in ("exact", "fast"):
         train, iterator = trial.step(lambda: _build("resnet50", 64), reduction)
         ways[reduction] = _timed(_call(train, iterator, 1))
-    what = "resnet50, 64 px, 2 micro-batches of 8"
-    return compare(what, trial.plan.images_per_step, rounds, **ways)
+    rates = race(trial.plan.images_per_step, config.rounds, ways)
+    return [compare("resnet50, 64 px, 2 micro-batches of 8", rates, "exact", "fast")]
 
 
 BENCHMARKS = {"loop": loop_overhead, "fit": against_fit, "exact": exact_sum}

@@ -141,16 +141,22 @@ class BenchmarkConfig:
     """What to measure."""
 
     what: Annotated[
-        Literal["all", "loop", "fit", "exact"],
+        Literal["all", "loop", "fit", "exact", "input", "reader", "start", "index"],
         "loop: the real loop against the traced step alone; fit: the step against Keras fit; "
-        "exact: the exact sum against float32 sums on ResNet-50.",
+        "exact: the exact sum against float32 sums on ResNet-50; input: the pipeline against "
+        "TensorFlow idioms and decoding alone; reader: records in random order against others; "
+        "start: at step 10**9 against step 0; index: memory and time of 10**4 to 10**8 records.",
     ] = "all"
+    images: Annotated[str, "Folder of JPEG photographs for --what=input."] = ""
+    image_size: Annotated[int, "Of the views of --what=input."] = 224
     rounds: Annotated[int, "Paired runs; medians are shown."] = 7
-    json: Annotated[str, "File to write the figures to, besides the table."] = ""
+    json: Annotated[str, "File to write the figures to."] = ""
+    markdown: Annotated[str, "File to write the tables to."] = ""
 
     def __post_init__(self):
-        if self.rounds < 1:
-            raise TrainerError(f"--rounds must be 1 or more, not {self.rounds}.")
+        for name in ("rounds", "image_size"):
+            if getattr(self, name) < 1:
+                raise TrainerError(f"--{name} must be 1 or more, not {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)
