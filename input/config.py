@@ -82,14 +82,27 @@ class WriteConfig:
     images: Annotated[
         str,
         "Folder of class folders (DIR/cat/1.jpg), or of splits of them (DIR/train/cat/1.jpg, "
-        "DIR/validation/cat/1.jpg).",
+        "DIR/validation/cat/1.jpg); or FILE.csv or FILE.jsonl with the columns path,label and, if "
+        "need be, split; or FILE.npz with images uint8[n,h,w,3] and labels[n].",
     ] = ""
     out: Annotated[str, "Folder to write; gets one folder of shards per split."] = ""
     shards: Annotated[int | None, "Shards per split. Unset: one per 128 MiB of images."] = None
     split: Annotated[
-        str, "How class folders without splits are divided, class by class: name:share,name:share."
+        str, "How images without splits are divided, class by class: name:share,name:share."
     ] = "train:0.9,validation:0.1"
     seed: Annotated[int, "Seed of the split and of the shuffle over shards."] = 0
+    encoding: Annotated[
+        Literal["keep", "jpeg", "raw"],
+        "keep: JPEG and PNG as they are, others as PNG; jpeg: all as JPEG; raw: uint8 pixels, "
+        "larger and faster to read.",
+    ] = "keep"
+    short_side: Annotated[
+        int | None, "Make larger images smaller, so that their short side has so many pixels."
+    ] = None
+    quality: Annotated[int, "Of images that are encoded as JPEG, 1 to 95."] = 90
+    max_pixels: Annotated[
+        int, "Larger images are bad: a small file can hold more pixels than there is memory."
+    ] = 89_478_485  # Pillow's own limit: 256 MiB of RGB
     jobs: Annotated[
         int | None, "Images read and checked at the same time. Unset: one per core."
     ] = None
@@ -101,7 +114,9 @@ class WriteConfig:
         for name in ("images", "out"):
             if not getattr(self, name):
                 raise InputError(f"--{name} is missing: it names a folder.")
-        for name in ("shards", "jobs"):
+        if not 1 <= self.quality <= 95:  # above, JPEG only grows (libjpeg's own advice)
+            raise InputError(f"--quality must be 1 to 95, not {self.quality}.")
+        for name in ("shards", "jobs", "short_side", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name} must be 1 or more, not {value}.")

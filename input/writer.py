@@ -1,19 +1,10 @@
-"""Class folders of images -> shards, indexes and a manifest per split; everything or nothing.
-
-Images are stored byte for byte, for TensorFlow's decoders (channels=3) read every JPEG and PNG as
-Pillow does: grey, palette, 1 to 16 bits, CMYK (tried with TensorFlow 2.21 and Pillow 13). What they
-do not read is the EXIF orientation: a turned image is stored upright, encoded again. Alpha is
-dropped, not blended: a TensorFlow program gets the same from the same file when it serves.
-"""
+"""Images from wherever -> shards, indexes and a manifest per split; everything or nothing."""
 
 import fcntl
 import hashlib
-import io
 import logging
 import os
-import re
 import shutil
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -23,27 +14,25 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
-
+from input import folders, tables
 from input.config import SPLITS, WriteConfig
+from input.conversion import Conversion, Stored, convert, quiet_pillow
 from input.errors import InputError
-from input.folders import LISTED, SUFFIXES, Source, find
 from input.manifest import Manifest, Shard, save, save_index, sync_folder
-from input.records import encode, frame, image_format
+from input.records import ENCODED, RAW, Schema, encode, frame
+from input.sources import LISTED, Listing, Source
 
 log = logging.getLogger(__name__)
 
 SHARD_BYTES = 128 * 2**20
 LOCK_FILE = ".write.lock"
-_ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4: 1 is upright, 2 to 8 are turned or mirrored
-# A JPEG marker that is not part of entropy-coded data (ITU T.81, B.1.1): not 00, not a restart.
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+# By the suffix of --images; without one of these it is a folder.
+FINDERS = {".csv": tables.find, ".jsonl": tables.find, ".npz": tables.find_arrays}
 
 
 class _Checked(NamedTuple):
     source: Source
-    content: bytes | None  # what is stored; None for a bad image
-    size: tuple[int, int] = (0, 0)  # width and height in pixels, upright
+    stored: Stored | None  # None for a bad image
     reason: str = ""  # why it is bad
 
 
@@ -59,37 +48,36 @@ def write(
     images, out = Path(config.images), Path(config.out)
     if out.resolve().is_relative_to(images.resolve()):
         raise InputError(f"--out={out} lies inside --images={images}. Choose another --out.")
-    classes, splits = find(config)
+    listing = FINDERS.get(images.suffix.lower(), folders.find)(config)
     try:
         with _alone(out):
-            for split in splits:
+            for split in listing.splits:
                 if (out / split).exists():
                     raise InputError(f"{out / split} exists. Remove it or choose another --out.")
-            return _write(config, classes, splits, progress)
+            return _write(config, listing, progress)
     except OSError as error:  # those of an image became its reason
         raise InputError(f"Writing to {out} failed: {error}.") from error
 
 
 def _write(
-    config: WriteConfig,
-    classes: tuple[str, ...],
-    splits: dict[str, list[Source]],
-    progress: Callable[[int, int], None],
+    config: WriteConfig, listing: Listing, progress: Callable[[int, int], None]
 ) -> dict[str, Manifest]:
-    images, out = Path(config.images), Path(config.out)
+    out, splits = Path(config.out), listing.splits
+    how = Conversion(config.encoding, config.short_side, config.quality, config.max_pixels)
     incomplete = {split: out / f"{split}.incomplete" for split in SPLITS.values()}
     jobs = config.jobs or os.cpu_count() or 1
     sources = list(chain.from_iterable(splits.values()))
     manifests, bad = {}, []
     _remove(incomplete.values())  # left by a write that was killed
     try:
-        with ThreadPoolExecutor(jobs) as pool, _quiet_pillow():
-            checked = _checked(pool, 2 * jobs, images, sources, progress)
+        with ThreadPoolExecutor(jobs) as pool, quiet_pillow():
+            checked = _checked(pool, 2 * jobs, listing, how, sources, progress)
             for split, own in splits.items():
                 folder = incomplete[split]
                 folder.mkdir()
                 counts = _shard_counts(own, config.shards)
-                manifests[split], left_out = _write_split(folder, split, classes, checked, counts)
+                empty = Manifest(folder, listing.classes, (), (), None, _schema(config))
+                manifests[split], left_out = _write_split(empty, split, checked, counts)
                 bad += left_out
         _judge(config, bad, manifests)
         # train last: a kill between the renames then leaves nothing that can be trained on.
@@ -106,33 +94,39 @@ def _remove(folders: Iterable[Path]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _schema(config: WriteConfig) -> Schema:
+    return RAW if config.encoding == "raw" else ENCODED
+
+
 def _write_split(
-    folder: Path,
-    split: str,
-    classes: tuple[str, ...],
-    checked: Iterator[_Checked],
-    counts: Iterable[int],
+    empty: Manifest, split: str, checked: Iterator[_Checked], counts: Iterable[int]
 ) -> tuple[Manifest, list[_Checked]]:
     """Writes counts[i] of the `checked` images to shard i. Returns the bad ones as well."""
-    per_class, sizes, bad, shards = [0] * len(classes), set(), [], []
+    per_class, sizes, bad, shards = [0] * len(empty.classes), set(), [], []
 
     def records(part: Iterable[_Checked]) -> Iterator[bytes]:
         for image in part:
-            if image.content is None:
+            if image.stored is None:
                 bad.append(image)
                 continue
+            content, (width, height), raw = image.stored
             per_class[image.source.label] += 1
-            sizes.add(image.size)
-            yield frame(encode(image.content, image.source.label))
+            sizes.add((width, height))
+            yield frame(encode(content, image.source.label, (height, width) if raw else None))
 
     for count in counts:
-        path = folder / f"{split}-{len(shards):05d}.tfrecord"
+        path = empty.folder / f"{split}-{len(shards):05d}.tfrecord"
         shard = _write_shard(path, records(islice(checked, count)))
         if shard.records:
             shards.append(shard)
     width, height = sizes.pop() if len(sizes) == 1 else (0, 1)
     image_size = width if width == height else None
-    manifest = Manifest(folder, classes, tuple(per_class), tuple(shards), image_size)
+    manifest = replace(
+        empty,
+        records_per_class=tuple(per_class),
+        shards=tuple(shards),
+        image_size=image_size,
+    )
     save(manifest)
     return manifest, bad
 
@@ -166,7 +160,10 @@ def _shard_counts(sources: Sequence[Source], shards: int | None) -> list[int]:
 
 def _judge(config: WriteConfig, bad: list[_Checked], manifests: dict[str, Manifest]) -> None:
     """Raises InputError for too many bad images, and for a class that they left empty."""
-    lines = [f"{Path(config.images, each.source.name)}: {each.reason}" for each in bad]
+    folder = Path(config.images)
+    if folder.suffix.lower() in FINDERS:
+        folder = folder.parent
+    lines = [f"{folder / each.source.name}: {each.reason}" for each in bad]
     if len(bad) > config.max_bad_images:
         more = [f"and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
         raise InputError(
@@ -200,19 +197,11 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Pillow's warnings name no file and help nobody, but that of a huge image: an error here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
 def _checked(
     pool: Executor,
     ahead: int,
-    images: Path,
+    listing: Listing,
+    how: Conversion,
     sources: Sequence[Source],
     progress: Callable[[int, int], None],
 ) -> Iterator[_Checked]:
@@ -220,72 +209,19 @@ def _checked(
     waiting: deque[Future[_Checked]] = deque()
     for done in range(len(sources)):
         for source in sources[done + len(waiting) : done + ahead]:
-            waiting.append(pool.submit(_check, images, source))
+            waiting.append(pool.submit(_check, listing, how, source))
         checked = waiting.popleft().result()
         progress(done + 1, len(sources))
         yield checked
 
 
-def _check(images: Path, source: Source) -> _Checked:
-    """Reads a file and decodes it in full."""
-    path = images / source.name
+def _check(listing: Listing, how: Conversion, source: Source) -> _Checked:
+    """Reads an image and converts it."""
     try:
-        if path.suffix.lower() not in SUFFIXES:
-            raise ValueError("not a .jpg, .jpeg or .png file")
-        if not path.is_file():  # opening a named pipe would wait for ever
-            raise ValueError("neither a file nor a link to one")
-        content = path.read_bytes()
-        return _Checked(source, *_upright(content))
-    except UnidentifiedImageError:
-        reason = "its header cannot be read"
+        return _Checked(source, convert(listing.read(source), how))
     except OSError as error:
         reason = error.strerror or str(error)
     # Pillow raises ValueError, SyntaxError, struct.error, zlib.error, .. for damaged files.
     except Exception as error:
         reason = str(error) or type(error).__name__
-    return _Checked(source, None, reason=reason)
-
-
-def _upright(content: bytes) -> tuple[bytes, tuple[int, int]]:
-    """An image file's bytes -> the bytes to store, and width and height. Raises for a bad image.
-
-    Pillow decodes some files that TensorFlow refuses, for want of an end or for a checksum. With
-    both checked, no damaged file of 11,000 (bytes changed, zeroed, removed, cut off) was taken
-    here and refused there. Zeros inside a JPEG pass in both.
-    """
-    kind = image_format(content)
-    if kind is None:
-        raise ValueError("neither JPEG nor PNG inside" if content else "empty")
-    if kind == "jpeg" and not _jpeg_ends(content):
-        raise ValueError("truncated: the JPEG has no end")
-    if kind == "png":
-        _open(content, kind).verify()  # checksums, and that there is an end
-    image = _open(content, kind)
-    image.load()
-    if image.getexif().get(_ORIENTATION, 1) not in range(2, 9):
-        return content, image.size
-    # Chroma stays halved where it was, else whole: 4:2:2 would be halved in the other direction.
-    subsampling = 2 if kind == "jpeg" and JpegImagePlugin.get_sampling(image) == 2 else 0
-    image = ImageOps.exif_transpose(image)
-    image.info = {}  # the EXIF among it, whose orientation no longer holds
-    turned = io.BytesIO()
-    if kind == "jpeg":
-        image.save(turned, "JPEG", quality=95, subsampling=subsampling)
-    else:
-        image.save(turned, "PNG")
-    return turned.getvalue(), image.size
-
-
-def _open(content: bytes, kind: str) -> Image.Image:
-    return Image.open(io.BytesIO(content), formats=(kind,))
-
-
-def _jpeg_ends(content: bytes) -> bool:
-    """Whether the image has its end marker. Pillow stops reading at the last row of pixels."""
-    at = 2
-    while marker := _MARKER.search(content, at):
-        if marker[0] == b"\xff\xd9":
-            return True
-        length = content[marker.end() : marker.end() + 2]
-        at = marker.end() + int.from_bytes(length, "big")
-    return False
+    return _Checked(source, None, reason)
