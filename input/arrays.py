@@ -6,6 +6,7 @@ import numpy as np
 
 from input.errors import InputError
 from input.reader import Block
+from input.records import ENCODED
 
 
 class ArrayReader:
@@ -40,6 +41,7 @@ class ArrayReader:
             )
         self.image_shape = (*images.shape[1:3], 3)
         self.image_dtype = images.dtype
+        self.schema = ENCODED  # of no record
         self.bad_records: dict = {}
         self.failure = None
         self.pixels = images
@@ -52,4 +54,5 @@ class ArrayReader:
         present = numbers >= 0
         images[present] = self.pixels[numbers[present]]  # one channel becomes three
         labels[present] = self._labels[numbers[present]]
-        return Block(images, labels, present.astype(np.float32))
+        sizes = np.zeros((len(numbers), 2), np.int32)
+        return Block(images, sizes, labels, present.astype(np.float32))

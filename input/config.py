@@ -141,3 +141,63 @@ class WriteConfig:
         if abs(total - 1) > 1e-6:
             raise InputError(f"The shares of --split={self.split} sum to {float(total):g}, not 1.")
         return {name: share / total for name, share in zip(names, shares, strict=True)}
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """TFRecords of tf.train.Examples that others wrote."""
+
+    dir: Annotated[
+        str,
+        "Folder of their files, such as train-00000-of-01024 or name-validation.tfrecord, or of "
+        "folders train and validation of them.",
+    ] = ""
+    out: Annotated[str, "Folder for manifests and indexes. Unset: the same."] = ""
+    image_key: Annotated[str, "Feature that holds the image."] = "image/encoded"
+    label_key: Annotated[str, "Feature that holds the label, one integer."] = "image/class/label"
+    label_offset: Annotated[int, "Added to each label; -1 where they start at 1."] = 0
+    raw_dtype: Annotated[
+        Literal["uint8", "float32"] | None, "Of raw pixels. Unset: the images are JPEG or PNG."
+    ] = None
+    raw_shape: Annotated[str, "Of every raw image: height,width,channels."] = ""
+    classes: Annotated[
+        str, "File of class names, one a line. Unset: a *labels.txt in the folder, else numbers."
+    ] = ""
+
+    def __post_init__(self):
+        if not self.dir:
+            raise InputError("--dir is missing: it names a folder of TFRecords.")
+        if bool(self.raw_shape) != (self.raw_dtype is not None):
+            raise InputError("--raw_dtype and --raw_shape belong together: set both or none.")
+        self.shape()
+
+    def shape(self) -> tuple[int, int, int] | None:
+        """`raw_shape` as numbers. Raises InputError."""
+        if not self.raw_shape:
+            return None
+        try:
+            height, width, channels = (int(number) for number in self.raw_shape.split(","))
+        except ValueError:
+            height = width = channels = 0
+        if min(height, width) < 1 or channels not in (1, 3):
+            raise InputError(
+                f"--raw_shape={self.raw_shape} is not height,width,channels with 1 or 3 channels."
+            )
+        return height, width, channels
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """Records that are to be checked."""
+
+    dir: Annotated[str, "Folder of splits, or of one split."] = ""
+    jobs: Annotated[int | None, "Blocks checked at the same time. Unset: one per core."] = None
+    max_pixels: Annotated[int, "Larger images are wrong."] = WriteConfig.max_pixels
+
+    def __post_init__(self):
+        if not self.dir:
+            raise InputError("--dir is missing: it names a folder of records.")
+        for name in ("jobs", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name} must be 1 or more, not {value}.")

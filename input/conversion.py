@@ -89,6 +89,8 @@ def _open(content: bytes, how: Conversion) -> Image.Image:
     (bytes changed, zeroed, removed, cut off) was taken here and refused there. Zeros inside a JPEG
     pass in both.
     """
+    if content.startswith(b"\xff\xd8\xff") and not _jpeg_ends(content):
+        raise ValueError("truncated: the JPEG has no end")
     try:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.UnidentifiedImageError:
@@ -100,8 +102,6 @@ def _open(content: bytes, how: Conversion) -> Image.Image:
     _check_pixels(*picture.size, how)
     if picture.format == "MPO":  # a JPEG with more pictures behind it
         picture.format = "JPEG"
-    if picture.format == "JPEG" and not _jpeg_ends(content):
-        raise ValueError("truncated: the JPEG has no end")
     if picture.format == "PNG":
         picture.verify()  # checksums, and that there is an end; it cannot be decoded afterwards
         picture = Image.open(io.BytesIO(content), formats=("PNG",))

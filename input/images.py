@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from input.records import Schema
+
 CROP_TRIES = 10  # as torchvision's RandomResizedCrop
 CROP_LOG_RATIO = 0.28768207  # log(4 / 3): aspect ratios from 3/4 to 4/3
 DRAWS = 2 * CROP_TRIES + 3  # random numbers that one train_view needs
@@ -29,6 +31,13 @@ def random_crop(draws: tf.Tensor, min_area: float, flip: bool) -> Crop:
     stretch = tf.exp(CROP_LOG_RATIO * (ratio - 0.5))  # square root of width / height
     sizes = tf.stack([scale / stretch, scale * stretch], axis=-1)
     return Crop(sizes, corner, mirrored[..., 0] < (0.5 if flip else 0.0))
+
+
+def raw_pixels(content: tf.Tensor, size: tf.Tensor, schema: Schema) -> tf.Tensor:
+    """Raw pixels of a record, row by row, and int32[2] height and width -> [h, w, 3]."""
+    shape = tf.concat([size, [schema.channels]], axis=0)
+    pixels = tf.reshape(tf.io.decode_raw(content, schema.raw_dtype), shape)
+    return tf.tile(pixels, [1, 1, 3 // schema.channels]) if schema.channels == 1 else pixels
 
 
 def train_view(image: tf.Tensor, size: int, crop: Crop) -> tf.Tensor:

@@ -30,14 +30,14 @@ _WAY_OUT = (
 class Shard:
     """One TFRecord file."""
 
-    file: str  # name in the split's folder
+    file: str  # path from the split's folder; others' records may lie elsewhere
     records: int
     bytes: int
     sha256: str  # of the file's content; `sha256sum` prints the same
 
     @property
     def index_file(self) -> str:
-        return f"{self.file}.idx"
+        return f"{Path(self.file).name}.idx"
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,7 @@ def _read(folder: Path) -> Manifest:
         version = content.get("version") if isinstance(content, dict) else None
         raise _broken(folder, f"{path} has version {version}; this samestep reads {VERSION}")
     try:
+        _check_types(content)
         manifest = Manifest(
             folder=folder,
             classes=tuple(content["classes"]),
@@ -173,7 +174,9 @@ def _read(folder: Path) -> Manifest:
         agrees &= len(manifest.classes) == len(manifest.records_per_class)
         agrees &= manifest.image_size is None or manifest.image_size > 0
         agrees &= all(shard.records > 0 for shard in manifest.shards)
-        agrees &= all(Path(shard.file).name == shard.file for shard in manifest.shards)
+        agrees &= not any(Path(shard.file).is_absolute() for shard in manifest.shards)
+        indexes = {shard.index_file for shard in manifest.shards}
+        agrees &= len(indexes) == len(manifest.shards)
     except KeyError as error:
         raise _broken(folder, f"{path} has no {error}") from None
     except TypeError as error:  # a list or number where there should be another
@@ -181,6 +184,37 @@ def _read(folder: Path) -> Manifest:
     if not agrees:
         raise _broken(folder, f"{path} contradicts itself: its classes, counts and shards differ")
     return manifest
+
+
+def _check_types(content: dict) -> None:
+    """Raises TypeError for what is of another kind than save() writes, KeyError for what is not."""
+    shape = content["schema"]["raw_shape"]
+    checks = {
+        "classes": _all(content["classes"], str) and len(set(content["classes"])) > 0,
+        "records_per_class": _all(content["records_per_class"], int),
+        "image_size": content["image_size"] is None or _is(content["image_size"], int),
+        "shards": _all(content["shards"], dict)
+        and all(
+            [type(each.get(name)) for name in ("file", "records", "bytes", "sha256")]
+            == [str, int, int, str]
+            for each in content["shards"]
+        ),
+        "schema": [type(content["schema"][key]) for key in ("image_key", "label_key")] == [str, str]
+        and _is(content["schema"]["label_offset"], int)
+        and content["schema"]["raw_dtype"] in (None, "uint8", "float32")
+        and (shape is None or (_all(shape, int) and len(shape) == 3 and min(shape) > 0)),
+    }
+    for name, good in checks.items():
+        if not good:
+            raise TypeError(f"{name} is {json.dumps(content[name])[:60]}")
+
+
+def _is(value: object, kind: type) -> bool:
+    return type(value) is kind  # isinstance would take True for a whole number
+
+
+def _all(values: object, kind: type) -> bool:
+    return _is(values, list) and all(_is(value, kind) for value in values)
 
 
 def _schema(content: dict) -> Schema:

@@ -29,9 +29,10 @@ import tensorflow as tf
 from input import order
 from input.config import InputConfig
 from input.errors import BadRecordError
-from input.images import DRAWS, eval_view, random_crop, train_view
+from input.images import DRAWS, eval_view, random_crop, raw_pixels, train_view
 from input.order import EvaluationPlan, Plan
-from input.reader import BLANK, Block
+from input.reader import Block, blank_image
+from input.records import Schema
 
 # Micro-batches read and decoded at the same time; map_fn decodes 10 images of each at once.
 PARALLEL = max(4, len(os.sched_getaffinity(0)) // 8)
@@ -41,15 +42,16 @@ READY = 4
 
 # A draw -> records and random of its _Slots.
 Contents = Callable[[int], tuple[np.ndarray, np.ndarray]]
-# Images and random of some slots -> what the model sees: [n, S, S, 3].
-Views = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+# Slots -> what the model sees: [n, S, S, 3].
+Views = Callable[["_Slots"], tf.Tensor]
 
 
 class _Slots(NamedTuple):
     """A micro-batch before decoding; n is M."""
 
     records: tf.Tensor  # int64[n]: numbers, -1 for padding
-    images: tf.Tensor  # as in input.reader.Block, and so are the next two
+    images: tf.Tensor  # as in input.reader.Block, and so are the next three
+    sizes: tf.Tensor
     labels: tf.Tensor
     weights: tf.Tensor
     random: tf.Tensor  # float32[n, ..] in [0, 1): what is random about each view
@@ -60,14 +62,15 @@ class Reader(Protocol):
 
     records: int
     classes: tuple[str, ...]
-    image_shape: tuple[int, int, int] | None  # None: JPEG or PNG bytes
+    image_shape: tuple[int, int, int] | None  # None: the bytes of schema
     image_dtype: np.dtype  # of pixels
+    schema: Schema
     bad_records: dict[int, BadRecordError]
     failure: BadRecordError | None
 
     def read(self, numbers: np.ndarray) -> Block: ...
 
-    # Only for JPEG or PNG bytes: pixels need no decoding.
+    # Only for bytes: pixels need no decoding.
     def reject(self, number: int, reason: str) -> None: ...
 
 
@@ -94,11 +97,12 @@ def train(
         epoch, records = order.training_records(step, micro_batch, plan, seed)
         return records, order.uniform(seed, epoch, records, DRAWS)
 
-    def views(images: tf.Tensor, random: tf.Tensor) -> tf.Tensor:
+    def views(slots: _Slots) -> tf.Tensor:
         if config.augment == "none":
-            return _each(lambda image: eval_view(image, size, config.eval_crop), images)
-        crops = random_crop(random, config.crop_min_area, flip=config.augment == "standard")
-        return _each(lambda image, crop: train_view(image, size, crop), images, crops)
+            return _each(lambda image: eval_view(image, size, config.eval_crop), reader, slots)
+        flip = config.augment == "standard"
+        crops = random_crop(slots.random, config.crop_min_area, flip)
+        return _each(lambda image, crop: train_view(image, size, crop), reader, slots, crops)
 
     draws = tf.data.Dataset.counter(first_step * draws_per_step, dtype=tf.int64)
     return _micro_batches(draws, contents, views, reader, plan, size)
@@ -123,8 +127,8 @@ def evaluate(
         records = order.evaluation_records(draw, plan, worker, workers)
         return records, np.empty((len(records), 0), np.float32)
 
-    def views(images: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-        return _each(lambda image: eval_view(image, size, config.eval_crop), images)
+    def views(slots: _Slots) -> tf.Tensor:
+        return _each(lambda image: eval_view(image, size, config.eval_crop), reader, slots)
 
     draws = tf.data.Dataset.counter(dtype=tf.int64)
     return _micro_batches(draws, contents, views, reader, plan, size)
@@ -153,11 +157,18 @@ def naming_bad_records(reader: Reader) -> Iterator[None]:
         raise
 
 
-def _each(view: Callable[..., tf.Tensor], images: tf.Tensor, *others) -> tf.Tensor:
-    """view(image, ..) of every image: [n] -> [n, S, S, 3]."""
+def _each(view: Callable[..., tf.Tensor], reader: Reader, slots: _Slots, *others) -> tf.Tensor:
+    """view(image, ..) of every slot -> [n, S, S, 3]."""
+
+    def one_view(one):
+        image, size, *rest = one
+        if reader.schema.raw_dtype is not None:
+            image = raw_pixels(image, size, reader.schema)
+        return view(image, *rest)
+
     # 15 us an image of overhead; a dataset of images (unbatch, map, batch) costs 50 to 80 more.
-    dtype = tf.uint8 if images.dtype == tf.string else images.dtype
-    return tf.map_fn(lambda one: view(*one), (images, *others), fn_output_signature=dtype)
+    columns = (slots.images, slots.sizes, *others)
+    return tf.map_fn(one_view, columns, fn_output_signature=tf.as_dtype(reader.image_dtype))
 
 
 def _micro_batches(
@@ -204,8 +215,8 @@ def _read(
         return _Slots(records, *reader.read(records), random)
 
     raw = tf.string if reader.image_shape is None else tf.as_dtype(reader.image_dtype)
-    dtypes = _Slots(tf.int64, raw, tf.int32, tf.float32, tf.float32)
-    shapes = _Slots([], reader.image_shape or [], [], [], [None])
+    dtypes = _Slots(tf.int64, raw, tf.int32, tf.int32, tf.float32, tf.float32)
+    shapes = _Slots([], reader.image_shape or [], [2], [], [], [None])
     columns = tf.numpy_function(slots, [draw], dtypes)
     for column, shape in zip(columns, shapes, strict=True):
         column.set_shape([plan.images_per_micro_batch, *shape])
@@ -213,7 +224,7 @@ def _read(
 
 
 def _decode(views: Views, spec: tuple[tf.TensorSpec, ...], slots: _Slots) -> tuple[tf.Tensor, ...]:
-    images = tf.ensure_shape(views(slots.images, slots.random), spec[0].shape)
+    images = tf.ensure_shape(views(slots), spec[0].shape)
     return images, slots.labels, slots.weights
 
 
@@ -225,15 +236,17 @@ def _without_undecodable(views: Views, reader: Reader, slots: _Slots) -> _Slots:
 
     def take_out(*columns: np.ndarray) -> _Slots:
         left = _Slots(*(column.copy() for column in columns))
+        blank, size = blank_image(reader.schema)
         for slot in np.flatnonzero(left.weights):
             one = slice(slot, slot + 1)
             try:
                 with tf.device("CPU:0"):  # as in tf.data; JPEG and PNG are decoded nowhere else
-                    views(tf.constant(left.images[one]), tf.constant(left.random[one]))
+                    views(_Slots(*(tf.constant(column[one]) for column in left)))
             except tf.errors.InvalidArgumentError as error:
                 said = re.sub(r"^{{.*?}} |\.? \[Op:.*", "", error.message.partition("\n")[0])
                 reader.reject(int(left.records[slot]), f"the image cannot be decoded: {said}")
-                left.images[slot], left.labels[slot], left.weights[slot] = BLANK, 0, 0.0
+                left.images[slot], left.sizes[slot] = blank, size
+                left.labels[slot], left.weights[slot] = 0, 0.0
         return left
 
     columns = tf.numpy_function(take_out, slots, [column.dtype for column in slots])

@@ -17,7 +17,7 @@ import numpy as np
 
 from input.errors import BadRecordError
 from input.manifest import Manifest, load_index
-from input.records import RecordError, image_format, parse, unframe
+from input.records import Parsed, RecordError, Schema, image_format, parse, unframe
 
 # A PNG of one black pixel: what stands in a slot without an image, so that every slot can be
 # decoded and the graph needs no branch (14 of 72 us an image at 28 pixels).
@@ -26,10 +26,17 @@ BLANK = base64.b64decode(
 )
 
 
+def blank_image(schema: Schema) -> tuple[bytes, int]:
+    """One black pixel as a record of this schema would hold it, and its height and width."""
+    return (BLANK, 0) if schema.raw_dtype is None else (bytes(schema.pixel_bytes), 1)
+
+
 class Block(NamedTuple):
     """Some records, in the order they were asked for."""
 
-    images: np.ndarray  # object[n]: JPEG or PNG bytes; or pixels, uint8 or float32[n, h, w, 3]
+    # object[n]: JPEG or PNG bytes, or raw pixels row by row; or uint8 or float32[n, h, w, 3]
+    images: np.ndarray
+    sizes: np.ndarray  # int32[n, 2]: height and width of raw pixels; else 0
     labels: np.ndarray  # int32[n]
     weights: np.ndarray  # float32[n]: 1, or 0 for padding and bad records
 
@@ -38,11 +45,12 @@ class RecordReader:
     """The records of one split. Threads may read at the same time."""
 
     image_shape = None  # each image has its own
-    image_dtype = np.dtype(np.uint8)  # decoded
 
     def __init__(self, manifest: Manifest, max_bad_records: int = 0):
         self.records = manifest.records
         self.classes = manifest.classes
+        self.schema = manifest.schema
+        self.image_dtype = np.dtype(manifest.schema.raw_dtype or np.uint8)  # decoded
         self.bad_records: dict[int, BadRecordError] = {}
         self.failure: BadRecordError | None = None
         self.reads = 0  # positioned reads that were asked for, and their bytes
@@ -57,9 +65,12 @@ class RecordReader:
     def read(self, numbers: np.ndarray) -> Block:
         """int64[n] record numbers, -1 for padding -> Block. Raises BadRecordError over the budget.
 
-        Without an image, the slot holds BLANK, label 0 and weight 0.
+        Without an image, the slot holds a black pixel, label 0 and weight 0.
         """
-        images = np.full(len(numbers), BLANK, object)
+        blank, size = blank_image(self.schema)
+        images = np.empty(len(numbers), object)
+        images[:] = [blank] * len(numbers)  # np.full would take the zeros at its end away
+        sizes = np.full((len(numbers), 2), size, np.int32)
         labels = np.zeros(len(numbers), np.int32)
         weights = np.zeros(len(numbers), np.float32)
         present = np.flatnonzero(numbers >= 0)
@@ -72,11 +83,11 @@ class RecordReader:
             for place in range(len(run.lengths)):
                 slot = next(slots)
                 try:
-                    images[slot], labels[slot] = self._parse(*run.record(place))
+                    images[slot], labels[slot], *sizes[slot] = self._parse(*run.record(place))
                     weights[slot] = 1.0
                 except RecordError as error:
                     self.reject(int(numbers[slot]), str(error))
-        return Block(images, labels, weights)
+        return Block(images, sizes, labels, weights)
 
     def reject(self, number: int, reason: str) -> None:
         """Counts a bad record, once; raises its BadRecordError when that is one too many."""
@@ -105,13 +116,13 @@ class RecordReader:
             open_file = partial(self._open_file, int(shards[first]))
             yield _Run(open_file, int(offsets[first]), lengths[first:end].tolist())
 
-    def _parse(self, buffer: memoryview, length: int) -> tuple[bytes, int]:
-        image, label = parse(unframe(buffer, length))
-        if not 0 <= label < len(self.classes):
-            raise RecordError(f"label {label} is not one of the {len(self.classes)} classes")
-        if image_format(image) is None:
+    def _parse(self, buffer: memoryview, length: int) -> Parsed:
+        parsed = parse(unframe(buffer, length), self.schema)
+        if not 0 <= parsed.label < len(self.classes):
+            raise RecordError(f"label {parsed.label} is not one of the {len(self.classes)} classes")
+        if self.schema.raw_dtype is None and image_format(parsed.image) is None:
             raise RecordError("the image is neither JPEG nor PNG")
-        return image, label
+        return parsed
 
     def _open_file(self, shard: int) -> "_OpenFile":
         with self._lock:

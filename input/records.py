@@ -6,7 +6,7 @@ messages are tf.train.Example's own, declared to the protobuf library that Tenso
 
 import struct
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
@@ -24,6 +24,16 @@ class Schema:
     # Of every raw image: height, width, channels (1 or 3). None: each record has HEIGHT_KEY and
     # WIDTH_KEY, and 3 channels.
     raw_shape: tuple[int, int, int] | None = None
+
+    @property
+    def channels(self) -> int:
+        """Of raw pixels."""
+        return 3 if self.raw_shape is None else self.raw_shape[2]
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one raw pixel."""
+        return self.channels * {"uint8": 1, "float32": 4}[self.raw_dtype]
 
 
 ENCODED = Schema()
@@ -95,19 +105,35 @@ def encode(image: bytes, label: int, raw_size: tuple[int, int] | None = None) ->
     return example.SerializeToString(deterministic=True)
 
 
-def parse(payload: bytes) -> tuple[bytes, int]:
-    """A serialized tf.train.Example -> its image's bytes, undecoded, and its label.
+class Parsed(NamedTuple):
+    """What a record holds."""
 
-    Other features are ignored. Raises RecordError.
-    """
+    image: bytes  # JPEG or PNG; or raw pixels, row by row
+    label: int
+    height: int  # of raw pixels; else 0
+    width: int
+
+
+def parse(payload: bytes, schema: Schema = ENCODED) -> Parsed:
+    """A serialized tf.train.Example -> what it holds. Other features are ignored. RecordError."""
     try:
         feature = _Example.FromString(payload).features.feature
     except DecodeError:
         raise RecordError("the payload is no tf.train.Example") from None
-    return (
-        _only(feature, ENCODED.image_key, "bytes_list"),
-        _only(feature, ENCODED.label_key, "int64_list"),
-    )
+    image = _only(feature, schema.image_key, "bytes_list")
+    label = _only(feature, schema.label_key, "int64_list") + schema.label_offset
+    if schema.raw_dtype is None:
+        return Parsed(image, label, 0, 0)
+    if schema.raw_shape is None:
+        height, width = (_only(feature, key, "int64_list") for key in (HEIGHT_KEY, WIDTH_KEY))
+    else:
+        height, width, _ = schema.raw_shape
+    if min(height, width) < 1 or len(image) != height * width * schema.pixel_bytes:
+        raise RecordError(
+            f"{schema.image_key} has {len(image)} bytes, which is not {height} x {width} pixels of "
+            f"{schema.pixel_bytes} bytes"
+        )
+    return Parsed(image, label, height, width)
 
 
 def _only(feature, key: str, kind: str):
@@ -129,6 +155,15 @@ def frame(payload: bytes) -> bytes:
     return b"".join((length, _masked_crc(length), payload, _masked_crc(payload)))
 
 
+def payload_bytes(header: bytes) -> int:
+    """The length that a record's first HEADER_BYTES say; its checksum is checked. RecordError."""
+    if len(header) < HEADER_BYTES:
+        raise RecordError(f"{len(header)} bytes are no record")
+    if _masked_crc(bytes(header[:8])) != header[8:HEADER_BYTES]:
+        raise RecordError("the length's checksum does not match")
+    return struct.unpack("<Q", header[:8])[0]
+
+
 def unframe(buffer: bytes | memoryview, length: int | None = None) -> bytes:
     """The payload of the one TFRecord that `buffer` holds; both checksums are checked.
 
@@ -141,10 +176,7 @@ def unframe(buffer: bytes | memoryview, length: int | None = None) -> bytes:
         raise RecordError(f"short read: {len(buffer)} of {length} bytes")
     if len(buffer) < HEADER_BYTES + FOOTER_BYTES:
         raise RecordError(f"{len(buffer)} bytes are no record")
-    header = bytes(buffer[:8])
-    if _masked_crc(header) != buffer[8:HEADER_BYTES]:
-        raise RecordError("the length's checksum does not match")
-    framed = HEADER_BYTES + struct.unpack("<Q", header)[0] + FOOTER_BYTES
+    framed = HEADER_BYTES + payload_bytes(buffer[:HEADER_BYTES]) + FOOTER_BYTES
     if framed != len(buffer):
         raise RecordError(f"length says {framed} bytes, the index says {len(buffer)}")
     payload = bytes(buffer[HEADER_BYTES:-FOOTER_BYTES])

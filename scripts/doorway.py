@@ -34,6 +34,7 @@ class Command(NamedTuple):
 
     deed: Callable[..., int | None]
     config_types: tuple[type, ...]
+    argument: str | None = None  # the flag that may be given first, without --name=
 
 
 def enter(description: str, deed: Callable[..., int | None], *config_types: type) -> NoReturn:
@@ -65,8 +66,11 @@ def _perform(program: str, description: str, command: Command, argv: list[str]) 
     for config_type in command.config_types:
         flags.define(config_type)
     if any(argument in _HELP for argument in argv[1:]):
-        _show(_flag_help(program, description, command.config_types))
+        usage = f"{program} {command.argument.upper()}" if command.argument else program
+        _show(_flag_help(usage, description, command.config_types))
         return 0
+    if command.argument and len(argv) > 1 and not argv[1].startswith("-"):
+        argv = [argv[0], f"--{command.argument}={argv[1]}", *argv[2:]]
     try:
         flags.parse(argv)
         return command.deed(*(flags.read(config_type) for config_type in command.config_types))

@@ -1,6 +1,8 @@
-"""Make the records that training reads from folders of images.
+"""Make the records that training reads, from images or from others' TFRecords, and check them.
 
 samestep-records write --images=IMAGES --out=DATA
+samestep-records index TFRECORDS --out=DATA
+samestep-records verify DATA
 """
 
 import contextlib
@@ -8,19 +10,26 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from input.config import WriteConfig
+from input.config import IndexConfig, VerifyConfig, WriteConfig
+from input.manifest import Manifest
 from scripts.doorway import Command, enter_command
 
 
 def main() -> NoReturn:
-    enter_command(__doc__, {"write": Command(write, (WriteConfig,))})
+    commands = {
+        "write": Command(write, (WriteConfig,)),
+        "index": Command(index, (IndexConfig,), argument="dir"),
+        "verify": Command(verify, (VerifyConfig,), argument="dir"),
+    }
+    enter_command(__doc__, commands)
 
 
 def write(config: WriteConfig) -> None:
-    """Write class folders of images as records, one folder per split."""
+    """Write images as records, one folder per split."""
     from input import writer
 
     start = time.monotonic()
@@ -28,6 +37,39 @@ def write(config: WriteConfig) -> None:
         manifests = writer.write(config, meter)
     seconds = time.monotonic() - start
 
+    _print_table(manifests)
+    records = sum(manifest.records for manifest in manifests.values())
+    left_out = meter.total - records
+    print(
+        f"{records:,} records in {seconds:.1f} s ({meter.total / seconds:,.0f} images/s), "
+        f"{left_out:,} images left out"
+    )
+    _print_next(config.out)
+
+
+def index(config: IndexConfig) -> None:
+    """Index TFRecords that others wrote, where they lie, so that they can be trained on."""
+    from input import foreign
+
+    with _meter("bytes") as meter:
+        manifests = foreign.index(config, meter)
+    _print_table(manifests)
+    _print_next(config.out or config.dir)
+
+
+def verify(config: VerifyConfig) -> int:
+    """Check every byte, image and label of records, and look for images that are there twice."""
+    from input import verify
+
+    with _meter("records") as meter:
+        found = verify.verify(config, meter)
+    for line in found.lines():
+        print(line)
+    print(found.summary())
+    return 1 if found.problems else 0
+
+
+def _print_table(manifests: dict[str, Manifest]) -> None:
     print(f"{'split':<12}{'classes':>9}{'records':>12}{'shards':>8}{'MB':>12}")
     for split, manifest in manifests.items():
         megabytes = sum(shard.bytes for shard in manifest.shards) / 1e6
@@ -35,21 +77,18 @@ def write(config: WriteConfig) -> None:
             f"{split:<12}{len(manifest.classes):>9,}{manifest.records:>12,}"
             f"{len(manifest.shards):>8,}{megabytes:>12,.1f}"
         )
-    records = sum(manifest.records for manifest in manifests.values())
-    left_out = meter.total - records
+
+
+def _print_next(data_dir: str) -> None:
+    run_dir = Path("runs") / Path(data_dir).resolve().name
     print(
-        f"{records:,} records in {seconds:.1f} s ({meter.total / seconds:,.0f} images/s), "
-        f"{left_out:,} images left out"
-    )
-    run_dir = Path("runs") / Path(config.out).resolve().name
-    print(
-        f"\nNext: samestep-train --data_dir={shlex.quote(config.out)} "
+        f"\nNext: samestep-train --data_dir={shlex.quote(data_dir)} "
         f"--run_dir={shlex.quote(str(run_dir))}"
     )
 
 
 class _Meter:
-    """Shows how far a write is, and keeps the number of its images."""
+    """Shows how far it is, and keeps the number of what there is."""
 
     def __init__(self, show: Callable[[int, int], None]):
         self.total = 0
@@ -61,7 +100,7 @@ class _Meter:
 
 
 @contextlib.contextmanager
-def _meter() -> Iterator[_Meter]:
+def _meter(what: str = "images") -> Iterator[_Meter]:
     """A bar on a terminal, else a line every 10 %; on stderr, the summary has stdout."""
     # Here because the two take 0.1 s, which --help does not have to wait for.
     from rich.console import Console
@@ -75,17 +114,17 @@ def _meter() -> Iterator[_Meter]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Meter(_print_tenths)
+        yield _Meter(partial(_print_tenths, what))
         return
-    columns = [TextColumn("images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    columns = [TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
         yield _Meter(lambda done, total: bar.update(task, completed=done, total=total))
 
 
-def _print_tenths(done: int, total: int) -> None:
+def _print_tenths(what: str, done: int, total: int) -> None:
     if 10 * done // total > 10 * (done - 1) // total:
-        print(f"{done:,} of {total:,} images ({100 * done // total} %)", file=sys.stderr)
+        print(f"{done:,} of {total:,} {what} ({100 * done // total} %)", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_one_channel_is_three_equal_ones():
         ArrayReader(images, LABELS).read(numbers)
         for images in (grey, grey[..., None], np.stack([grey] * 3, axis=-1))
     ]
-    for images, _, _ in blocks:
+    for images, *_ in blocks:
         assert np.array_equal(images, blocks[0].images)
         assert images.shape == (3, 10, 14, 3)
 
@@ -73,7 +73,7 @@ def test_one_channel_is_three_equal_ones():
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_read_returns_what_was_asked_for(dtype):
     pixels = PIXELS.astype(dtype) - dtype(7)
-    images, labels, weights = ArrayReader(pixels, LABELS).read(np.array([29, -1, 0, 0]))
+    images, _, labels, weights = ArrayReader(pixels, LABELS).read(np.array([29, -1, 0, 0]))
     assert np.array_equal(images, [pixels[29], 0 * pixels[0], pixels[0], pixels[0]])
     assert labels.tolist() == [LABELS[29], 0, LABELS[0], LABELS[0]]
     assert weights.tolist() == [1, 0, 1, 1]

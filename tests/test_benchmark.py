@@ -42,7 +42,10 @@ def test_every_way_of_the_input_is_measured(tmp_path):
         Image.fromarray(pixels).save(tmp_path / f"{i}.jpg")
     config = BenchmarkConfig(what="input", images=str(tmp_path), image_size=16, rounds=1)
     found = INPUT_BENCHMARKS["input"](config)
-    assert [row.second for row in found] == ["plain idiom", "best idiom", "decoding alone"]
+    assert [row.second for row in found] == [
+        *("plain idiom", "best idiom", "decoding alone"),
+        *("samestep", "samestep"),
+    ]
     assert all(row.first_rate > 0 and row.second_rate > 0 for row in found)
 
 

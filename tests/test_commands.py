@@ -170,7 +170,7 @@ def test_the_export_gives_what_evaluation_saw(run, data_dir, tmp_path):
     """Reloaded in a fresh process without our code: the same probabilities, accuracy and loss."""
     export_run(ExportConfig(str(run), str(tmp_path / "export")))
     reader = RecordReader(Manifest.load(data_dir / "validation"))
-    images, labels, _ = reader.read(np.arange(reader.records))
+    images, _, labels, _ = reader.read(np.arange(reader.records))
     np.save(tmp_path / "images.npy", images)
     subprocess.run(
         [

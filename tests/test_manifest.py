@@ -146,7 +146,7 @@ def test_what_is_no_manifest(manifest, content, reason):
         ({"records_per_class": ...}, "has no 'records_per_class'"),
         ({"shards": ...}, "has no 'shards'"),
         ({"image_size": ...}, "has no 'image_size'"),
-        ({"shards": [{"file": "a.tfrecord", "records": 3}]}, "missing 2 required"),
+        ({"shards": [{"file": "a.tfrecord", "records": 3}]}, "shards is "),
         ({"shards": 3}, "is no manifest"),
         ({"records_per_class": ["4", "2"]}, "is no manifest"),
         ({"records_per_class": [4, 1]}, "contradicts itself"),
@@ -162,9 +162,22 @@ def test_a_manifest_that_lacks_or_contradicts(manifest, changes, reason):
     assert reason in message
 
 
-def test_a_shard_outside_the_folder_is_refused(manifest):
+def test_a_shard_may_lie_elsewhere_but_not_at_an_absolute_path(manifest):
     content = json.loads((manifest.folder / "manifest.json").read_text())
-    content["shards"][0]["file"] = "../a.tfrecord"
+    file = content["shards"][0]["file"]
+    (manifest.folder / file).rename(manifest.folder.parent / file)
+    content["shards"][0]["file"] = f"../{file}"
+    edit(manifest, **content)
+    assert Manifest.load(manifest.folder).shards[0].index_file == f"{file}.idx"
+    content["shards"][0]["file"] = str(manifest.folder.parent / file)
+    edit(manifest, **content)
+    assert "contradicts itself" in error(manifest.folder)
+
+
+def test_two_shards_of_one_name_are_refused(manifest):
+    content = json.loads((manifest.folder / "manifest.json").read_text())
+    content["shards"][1] = {**content["shards"][0], "file": f"x/{content['shards'][0]['file']}"}
+    content["records_per_class"] = [2 * content["shards"][0]["records"], 0]
     edit(manifest, **content)
     assert "contradicts itself" in error(manifest.folder)
 

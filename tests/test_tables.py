@@ -42,7 +42,7 @@ def jsonl(lines) -> str:
 
 def values(manifest) -> dict[int, int]:
     """Value of an image -> its label."""
-    contents, labels, weights = RecordReader(manifest).read(np.arange(manifest.records))
+    contents, _, labels, weights = RecordReader(manifest).read(np.arange(manifest.records))
     assert weights.all()
     pixels = [np.asarray(Image.open(io.BytesIO(content))) for content in contents]
     return {int(p.flat[0]): int(label) for p, label in zip(pixels, labels, strict=True)}

@@ -33,6 +33,7 @@ class Job:
     model: keras.Model
     data: dict[str, str]  # split -> fingerprint
     environment: dict[str, str]
+    image_dtype: str  # of the records' pixels
 
 
 def begin(settings: Config, hardware: Hardware, stored: Stored | None = None) -> Job:
@@ -46,6 +47,11 @@ def begin(settings: Config, hardware: Hardware, stored: Stored | None = None) ->
         raise InputError(
             f"{settings.input.data_dir}: train and validation differ in their classes: "
             f"{_difference(trained, validated)}. Write both with one samestep-records write."
+        )
+    if len({_image_dtype(manifest) for manifest in manifests.values()}) > 1:
+        raise InputError(
+            f"{settings.input.data_dir}: train has {_image_dtype(manifests[TRAIN])} pixels and "
+            f"validation {_image_dtype(manifests[VALIDATION])}. Write both in the same way."
         )
     devices = cluster.devices(hardware.virtual_cpus, hardware.gpus)
     data = {split: manifest.fingerprint for split, manifest in manifests.items()}
@@ -74,6 +80,11 @@ def restored(stored: Stored, hardware: Hardware, *, data_dir: str, split: str) -
         raise InputError(
             f"{settings.input.data_dir}/{split} has other classes than the run was trained on: "
             f"{_difference(stored.classes, manifests[split].classes)}."
+        )
+    if _image_dtype(manifests[split]) != stored.image_dtype:
+        raise InputError(
+            f"{settings.input.data_dir}/{split} has {_image_dtype(manifests[split])} pixels; the "
+            f"run was trained on {stored.image_dtype}."
         )
     devices = cluster.devices(hardware.virtual_cpus, hardware.gpus)
     return _assemble(settings, devices, manifests)
@@ -126,13 +137,14 @@ def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator:
     )
 
 
-def build_model(settings: Config, num_classes: int) -> keras.Model:
+def build_model(settings: Config, num_classes: int, image_dtype: str) -> keras.Model:
     """The run's network with its initial weights."""
     size = settings.input.image_size
     return models.build.build(
         settings.model,
         input_shape=(size, size, 3),
         num_classes=num_classes,
+        input_dtype=image_dtype,
         precision=settings.run.precision,
         seed=settings.run.seed,
     )
@@ -148,6 +160,10 @@ def _manifests(settings: Config, splits: Iterable[str]) -> dict[str, Manifest]:
     return {split: Manifest.load(Path(data_dir) / split, verify) for split in splits}
 
 
+def _image_dtype(manifest: Manifest) -> str:
+    return manifest.schema.raw_dtype or "uint8"
+
+
 def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
     only = [sorted(set(a) - set(b)) for a, b in ((first, second), (second, first))]
     return f"only in the first {only[0]}, only in the second {only[1]}"
@@ -155,9 +171,10 @@ def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
 
 def _assemble(settings: Config, devices: list[str], manifests: dict[str, Manifest]) -> Job:
     strategy = cluster.strategy(devices, settings.run.intra_op_threads, settings.run.deterministic)
-    classes = next(iter(manifests.values())).classes
+    first = next(iter(manifests.values()))
+    classes, image_dtype = first.classes, _image_dtype(first)
     with strategy.scope():
-        model = build_model(settings, len(classes))
+        model = build_model(settings, len(classes), image_dtype)
     return Job(
         config=settings,
         devices=devices,
@@ -175,4 +192,5 @@ def _assemble(settings: Config, devices: list[str], manifests: dict[str, Manifes
             "keras": keras.__version__,
             "device": cluster.kind(devices),
         },
+        image_dtype=image_dtype,
     )

@@ -185,6 +185,7 @@ class Stored:
     classes: tuple[str, ...]
     data: dict[str, str]  # split -> fingerprint of its records
     environment: dict[str, str]  # versions and device kind at the first launch
+    image_dtype: str = "uint8"  # of the records' pixels
 
 
 def find(run_dir: str | Path) -> Stored | None:
@@ -199,6 +200,7 @@ def find(run_dir: str | Path) -> Stored | None:
             tuple(content["classes"]),
             content["data"],
             content["environment"],
+            content["image_dtype"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise TrainerError(
@@ -226,6 +228,7 @@ def save(run_dir: str | Path, stored: Stored) -> None:
         "classes": stored.classes,
         "data": stored.data,
         "environment": stored.environment,
+        "image_dtype": stored.image_dtype,
     }
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:

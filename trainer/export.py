@@ -1,4 +1,4 @@
-"""A SavedModel that takes image files and needs nothing of samestep."""
+"""A SavedModel that takes image files, or a run's own kind of pixels; it needs nothing of ours."""
 
 import shutil
 from pathlib import Path
@@ -34,11 +34,29 @@ class Classifier(tf.Module):
             image_bytes,
             fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
         )
-        logits = self.model(images, training=False)
-        return {
-            "probabilities": tf.nn.softmax(logits),
-            "class_names": tf.constant(self._classes),
-        }
+        return _answer(self.model, images, self._classes)
+
+
+class PixelClassifier(tf.Module):
+    """Pixels as the run's records hold them -> probabilities: files have no such normalisation."""
+
+    def __init__(self, model, settings: Config, classes: tuple[str, ...]):
+        super().__init__()
+        self.model = model
+        size = settings.input.image_size
+        images = tf.TensorSpec([None, size, size, 3], model.inputs[0].dtype, name="images")
+
+        @tf.function(input_signature=[images])
+        def classify(images):
+            """float32[n, S, S, 3] -> as Classifier."""
+            return _answer(model, images, classes)
+
+        self.__call__ = classify
+
+
+def _answer(model, images: tf.Tensor, classes: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    logits = model(images, training=False)
+    return {"probabilities": tf.nn.softmax(logits), "class_names": tf.constant(classes)}
 
 
 def export_run(what: ExportConfig) -> State:
@@ -47,9 +65,10 @@ def export_run(what: ExportConfig) -> State:
     out = Path(what.out)
     if out.exists():
         raise TrainerError(f"--out={out} exists already. Remove it, or choose another folder.")
-    model = assembly.build_model(stored.config, len(stored.classes))
+    model = assembly.build_model(stored.config, len(stored.classes), stored.image_dtype)
     state = Checkpoints(Path(what.run_dir), model).restore_existing(what.checkpoint)
-    classifier = Classifier(model, stored.config, stored.classes)
+    kind = Classifier if stored.image_dtype == "uint8" else PixelClassifier
+    classifier = kind(model, stored.config, stored.classes)
     temporary = out.with_name(f"{out.name}.incomplete")
     shutil.rmtree(temporary, ignore_errors=True)
     tf.saved_model.save(

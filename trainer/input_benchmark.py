@@ -18,12 +18,13 @@ import numpy as np
 import tensorflow as tf
 
 from input import order, pipeline
-from input.config import InputConfig
+from input.config import InputConfig, WriteConfig
+from input.conversion import Conversion, convert
 from input.errors import InputError
 from input.images import DRAWS, Crop, random_crop, train_view
 from input.manifest import Manifest, Shard, load_index, save, save_index
 from input.reader import RecordReader
-from input.records import ENCODED, encode, frame
+from input.records import ENCODED, RAW, encode, frame
 from trainer import cluster
 from trainer.benchmark import Comparison, compare, race
 from trainer.config import BenchmarkConfig
@@ -31,6 +32,8 @@ from trainer.config import BenchmarkConfig
 IMAGES_PER_ROUND = 1_280
 MICRO_BATCH_SIZE = 32
 IN_STOCK = 16  # micro-batches: more than any of the ways keeps ready
+# What --short_side=256 stores.
+SMALL = Conversion("jpeg", 256, WriteConfig.quality, WriteConfig.max_pixels)
 SHARDS = 4
 CLASSES = 10
 RECORD_BYTES = 60_000
@@ -43,21 +46,27 @@ MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 def images_per_second(config: BenchmarkConfig) -> list[Comparison]:
     """Our pipeline against two idioms and against decoding alone, on a folder of JPEG files."""
     contents = _contents(config.images)
-    size = config.image_size
+    size, native = config.image_size, "samestep"
     settings = InputConfig(
         global_batch_size=MICRO_BATCH_SIZE, micro_batch_size=MICRO_BATCH_SIZE, image_size=size
     )
     strategy = cluster.strategy(["CPU:0"], cluster.cores())
     with tempfile.TemporaryDirectory() as folder:
-        manifest = _write(Path(folder), contents)
-        reader = RecordReader(manifest)
-        plan = order.plan(settings, reader.records, replicas=1)
+        manifests = {
+            native: _write(Path(folder, native), contents),
+            "short side 256": _write(Path(folder, "small"), contents, SMALL),
+            "raw 256": _write(Path(folder, "raw"), contents, SMALL._replace(encoding="raw")),
+        }
+        manifest = manifests[native]
+        plan = order.plan(settings, manifest.records, replicas=1)
         iterators = {
-            "samestep": iter(
+            name: iter(
                 strategy.distribute_datasets_from_function(
-                    lambda _: pipeline.train(settings, reader, plan, seed=0)
+                    lambda _, own=own: pipeline.train(settings, RecordReader(own), plan, seed=0)
                 )
-            ),
+            )
+            for name, own in manifests.items()
+        } | {
             "plain idiom": _distributed(strategy, _plain(manifest, size)),
             "best idiom": _distributed(strategy, _best(manifest, size)),
             "decoding alone": iter(_decoding_alone(contents, size)),
@@ -65,7 +74,12 @@ def images_per_second(config: BenchmarkConfig) -> list[Comparison]:
         ways = {name: _way(iterator) for name, iterator in iterators.items()}
         rates = race(IMAGES_PER_ROUND, config.rounds, ways)
     what = f"{len(contents)} photographs, {size} px"
-    return [compare(what, rates, "samestep", rival) for rival in list(ways)[1:]]
+    rivals = [name for name in ways if name not in manifests]
+    stored = [name for name in manifests if name != native]
+    return [
+        *(compare(what, rates, native, rival) for rival in rivals),
+        *(compare(what, rates, name, native) for name in stored),
+    ]
 
 
 def records_per_second(config: BenchmarkConfig) -> list[Comparison]:
@@ -104,13 +118,21 @@ def _contents(images: str) -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
-def _write(folder: Path, contents: list[bytes]) -> Manifest:
-    """Records of these images, with labels in turn."""
-    shards = []
+def _write(folder: Path, contents: list[bytes], how: Conversion | None = None) -> Manifest:
+    """Records of these images, with labels in turn; stored as they are, or converted."""
+    folder.mkdir(exist_ok=True)
+    raw, shards = how is not None and how.encoding == "raw", []
+
+    def record(content: bytes, label: int) -> bytes:
+        if how is None:
+            return frame(encode(content, label))
+        stored, (width, height), _ = convert(content, how)
+        return frame(encode(stored, label, (height, width) if raw else None))
+
     for number in range(SHARDS):
         file = f"train-{number:05d}.tfrecord"
         own = islice(enumerate(contents), number, None, SHARDS)
-        framed = [frame(encode(content, i % CLASSES)) for i, content in own]
+        framed = [record(content, i % CLASSES) for i, content in own]
         (folder / file).write_bytes(b"".join(framed))
         lengths = [len(record) for record in framed]
         shards.append(Shard(file, len(framed), sum(lengths), sha256="not needed here"))
@@ -118,7 +140,8 @@ def _write(folder: Path, contents: list[bytes]) -> Manifest:
     labels = np.arange(len(contents)) % CLASSES
     per_class = tuple(np.bincount(labels, minlength=CLASSES).tolist())
     classes = tuple(str(i) for i in range(CLASSES))
-    manifest = Manifest(folder, classes, per_class, tuple(shards), image_size=None)
+    schema = RAW if raw else ENCODED
+    manifest = Manifest(folder, classes, per_class, tuple(shards), image_size=None, schema=schema)
     save(manifest)
     return manifest
 

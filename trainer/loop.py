@@ -32,7 +32,7 @@ def fit(settings: Config, hardware: Hardware) -> State:
     training = assembly.training(job)
     with _only_launch(run_dir):
         if stored is None:
-            stored = Stored(job.config, job.classes, job.data, job.environment)
+            stored = Stored(job.config, job.classes, job.data, job.environment, job.image_dtype)
             config.save(run_dir, stored)
         return _train(job, training, stored)
 
