@@ -23,6 +23,7 @@ from input.records import (
     unframe,
 )
 
+LONGEST = 2**31 - 1  # bytes of a record: the index in memory has 32 bits for them
 _SHARD = re.compile(r"\.tfrecords?\b|-\d{5}-of-\d{5}$")
 _SPLIT = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")
 
@@ -130,6 +131,8 @@ def _scan(path: Path, schema: Schema, progress: Callable[[int], None]) -> _Scann
 def _next_record(file, left: int) -> bytes:
     header = file.read(HEADER_BYTES)
     length = HEADER_BYTES + payload_bytes(header) + FOOTER_BYTES
+    if length > LONGEST:
+        raise RecordError(f"the record has {length} bytes; up to {LONGEST} can be read")
     if length > left:
         raise RecordError(f"the record has {length} bytes, the file only {left} more")
     return header + file.read(length - HEADER_BYTES)

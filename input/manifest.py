@@ -22,7 +22,7 @@ VERSION = 1
 
 _WAY_OUT = (
     "Copy {folder} again from where it is whole, or remove it and write it again: "
-    "samestep-records write --images=DIR --out={out}"
+    "samestep-records write --images=DIR --out={out}, or index for records of others"
 )
 
 
@@ -197,6 +197,7 @@ def _check_types(content: dict) -> None:
         and all(
             [type(each.get(name)) for name in ("file", "records", "bytes", "sha256")]
             == [str, int, int, str]
+            and "\0" not in each["file"]
             for each in content["shards"]
         ),
         "schema": [type(content["schema"][key]) for key in ("image_key", "label_key")] == [str, str]
