@@ -201,3 +201,39 @@ class VerifyConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name} must be 1 or more, not {value}.")
+
+
+@dataclass(frozen=True)
+class ShowConfig:
+    """Records that are to be looked at."""
+
+    dir: Annotated[str, "Folder of splits, or of one split."] = ""
+    sheet: Annotated[
+        str, "PNG file to write: images of each class, as evaluation and as training see them."
+    ] = ""
+    html: Annotated[str, "The same as one page with all images inside."] = ""
+    per_class: Annotated[int, "Images of each class on the sheet."] = 6
+    image_size: Annotated[int, "Their height and width, in pixels."] = 96
+    augment: Annotated[
+        Literal["none", "crop", "standard"], "As of samestep-train; epoch 0 of --seed."
+    ] = InputConfig.augment
+    crop_min_area: Annotated[float, "As of samestep-train."] = InputConfig.crop_min_area
+    eval_crop: Annotated[float, "As of samestep-train."] = InputConfig.eval_crop
+    seed: Annotated[int, "As of samestep-train."] = 0
+
+    def __post_init__(self):
+        if not self.dir:
+            raise InputError("--dir is missing: it names a folder of records.")
+        for name in ("per_class", "image_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be 1 or more, not {getattr(self, name)}.")
+        self.views()
+
+    def views(self) -> InputConfig:
+        """The settings of the views, checked."""
+        return InputConfig(
+            image_size=self.image_size,
+            augment=self.augment,
+            crop_min_area=self.crop_min_area,
+            eval_crop=self.eval_crop,
+        )

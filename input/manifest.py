@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from input.config import SPLITS
 from input.errors import InputError
 from input.records import ENCODED, FOOTER_BYTES, HEADER_BYTES, Schema
 
@@ -104,6 +105,16 @@ def load_index(manifest: Manifest) -> Index:
         own = slice(first, first + shard.records)
         offsets[own], lengths[own] = _read_index(manifest.folder, shard).T
     return Index(offsets, lengths, first_record)
+
+
+def find_splits(folder: Path) -> list[tuple[str, Path]]:
+    """Name and folder of each split in a data_dir, or of the one that `folder` is. InputError."""
+    if (folder / MANIFEST_FILE).is_file():
+        return [(folder.name, folder)]
+    names = [name for name in dict.fromkeys(SPLITS.values()) if (folder / name).is_dir()]
+    if not names:
+        raise InputError(f"--dir={folder} holds no split: no {MANIFEST_FILE} in it, nor below it.")
+    return [(name, folder / name) for name in names]
 
 
 def save_index(folder: Path, shard: Shard, lengths: Iterable[int]) -> None:

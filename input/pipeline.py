@@ -26,7 +26,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from input import order
+from input import heap, order
 from input.config import InputConfig
 from input.errors import BadRecordError
 from input.images import DRAWS, eval_view, random_crop, raw_pixels, train_view
@@ -89,7 +89,6 @@ def train(
     Every pixel follows from (seed, epoch, record number). Starting at step 10**9 costs what
     starting at step 0 does.
     """
-    size = config.image_size
     draws_per_step = plan.draws_per_step * order.local_replicas(plan, workers)
 
     def contents(draw: int) -> tuple[np.ndarray, np.ndarray]:
@@ -97,15 +96,9 @@ def train(
         epoch, records = order.training_records(step, micro_batch, plan, seed)
         return records, order.uniform(seed, epoch, records, DRAWS)
 
-    def views(slots: _Slots) -> tf.Tensor:
-        if config.augment == "none":
-            return _each(lambda image: eval_view(image, size, config.eval_crop), reader, slots)
-        flip = config.augment == "standard"
-        crops = random_crop(slots.random, config.crop_min_area, flip)
-        return _each(lambda image, crop: train_view(image, size, crop), reader, slots, crops)
-
     draws = tf.data.Dataset.counter(first_step * draws_per_step, dtype=tf.int64)
-    return _micro_batches(draws, contents, views, reader, plan, size)
+    views = partial(_training_views, config, reader)
+    return _micro_batches(draws, contents, views, reader, plan, config.image_size)
 
 
 def evaluate(
@@ -121,17 +114,28 @@ def evaluate(
     Endless: plan.draws draws per replica are one evaluation, so that one iterator serves a whole
     run (making and dropping iterators costs seconds).
     """
-    size = config.image_size
 
     def contents(draw: int) -> tuple[np.ndarray, np.ndarray]:
         records = order.evaluation_records(draw, plan, worker, workers)
         return records, np.empty((len(records), 0), np.float32)
 
-    def views(slots: _Slots) -> tf.Tensor:
-        return _each(lambda image: eval_view(image, size, config.eval_crop), reader, slots)
-
     draws = tf.data.Dataset.counter(dtype=tf.int64)
-    return _micro_batches(draws, contents, views, reader, plan, size)
+    views = partial(_evaluation_views, config, reader)
+    return _micro_batches(draws, contents, views, reader, plan, config.image_size)
+
+
+def training_views(
+    config: InputConfig, reader: Reader, numbers: np.ndarray, *, seed: int, epoch: int
+) -> tf.Tensor:
+    """int64[n] record numbers -> [n, S, S, 3]: what training sees of them in an epoch, to show."""
+    random = order.uniform(seed, epoch, numbers, DRAWS)
+    return _training_views(config, reader, _Slots(numbers, *reader.read(numbers), random))
+
+
+def evaluation_views(config: InputConfig, reader: Reader, numbers: np.ndarray) -> tf.Tensor:
+    """int64[n] record numbers -> [n, S, S, 3]: what evaluation sees of them, to show."""
+    no_random = np.empty((len(numbers), 0), np.float32)
+    return _evaluation_views(config, reader, _Slots(numbers, *reader.read(numbers), no_random))
 
 
 def element_spec(
@@ -157,6 +161,19 @@ def naming_bad_records(reader: Reader) -> Iterator[None]:
         raise
 
 
+def _training_views(config: InputConfig, reader: Reader, slots: _Slots) -> tf.Tensor:
+    if config.augment == "none":
+        return _evaluation_views(config, reader, slots)
+    crops = random_crop(slots.random, config.crop_min_area, flip=config.augment == "standard")
+    view = partial(train_view, size=config.image_size)
+    return _each(lambda image, crop: view(image, crop=crop), reader, slots, crops)
+
+
+def _evaluation_views(config: InputConfig, reader: Reader, slots: _Slots) -> tf.Tensor:
+    view = partial(eval_view, size=config.image_size, crop=config.eval_crop)
+    return _each(view, reader, slots)
+
+
 def _each(view: Callable[..., tf.Tensor], reader: Reader, slots: _Slots, *others) -> tf.Tensor:
     """view(image, ..) of every slot -> [n, S, S, 3]."""
 
@@ -179,6 +196,7 @@ def _micro_batches(
     plan: Plan | EvaluationPlan,
     image_size: int,
 ) -> tf.data.Dataset:
+    heap.keep_freed_pages()
     spec = element_spec(plan, image_size, tf.as_dtype(reader.image_dtype))
     decode = partial(_decode, views, spec)
     # As written: converting the functions to graph code first would double the start, by 1 s.

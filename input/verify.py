@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input.config import SPLITS, VerifyConfig
+from input.config import VerifyConfig
 from input.conversion import Conversion, convert, quiet_pillow
 from input.errors import InputError
-from input.manifest import MANIFEST_FILE, Manifest
+from input.manifest import Manifest, find_splits
 from input.reader import RecordReader
 
 LISTED = 20  # problems of one kind
@@ -59,11 +59,8 @@ def verify(
     `progress(done, total)` counts records. Raises InputError where there are no records at all.
     """
     folder, findings = Path(config.dir), Findings()
-    splits = list(_splits(folder))
-    if not splits:
-        raise InputError(f"--dir={folder} holds no split: no {MANIFEST_FILE} in it, nor below it.")
     manifests = {}
-    for split, path in splits:
+    for split, path in find_splits(folder):
         try:
             manifests[split] = Manifest.load(path)
         except InputError as error:
@@ -86,15 +83,6 @@ def verify(
                     findings.add("images that are there twice", f"{place}: as {first}")
             progress(done := done + 1, total)
     return findings
-
-
-def _splits(folder: Path) -> Iterator[tuple[str, Path]]:
-    if (folder / MANIFEST_FILE).is_file():
-        yield folder.name, folder
-    else:
-        for split in dict.fromkeys(SPLITS.values()):
-            if (folder / split).is_dir():
-                yield split, folder / split
 
 
 def _check_shards(manifest: Manifest, findings: Findings) -> None:

@@ -3,6 +3,7 @@
 samestep-records write --images=IMAGES --out=DATA
 samestep-records index TFRECORDS --out=DATA
 samestep-records verify DATA
+samestep-records show DATA --sheet=SHEET.png
 """
 
 import contextlib
@@ -14,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from input.config import IndexConfig, VerifyConfig, WriteConfig
+from input.config import IndexConfig, ShowConfig, VerifyConfig, WriteConfig
 from input.manifest import Manifest
 from scripts.doorway import Command, enter_command
+from scripts.quiet import quiet_tensorflow
 
 
 def main() -> NoReturn:
@@ -24,6 +26,7 @@ def main() -> NoReturn:
         "write": Command(write, (WriteConfig,)),
         "index": Command(index, (IndexConfig,), argument="dir"),
         "verify": Command(verify, (VerifyConfig,), argument="dir"),
+        "show": Command(show, (ShowConfig,), argument="dir"),
     }
     enter_command(__doc__, commands)
 
@@ -67,6 +70,35 @@ def verify(config: VerifyConfig) -> int:
         print(line)
     print(found.summary())
     return 1 if found.problems else 0
+
+
+def show(config: ShowConfig) -> None:
+    """Show records: numbers of each class, sizes, and a sheet of images as training sees them."""
+    quiet_tensorflow()
+    from input import show
+
+    descriptions = show.describe(config)
+    _print_table({each.split: each.manifest for each in descriptions})
+    for each in descriptions:
+        print(f"\n{each.split}: of {each.sampled:,} records, smallest, median and largest")
+        for name, numbers in (
+            ("bytes", each.bytes),
+            ("width", each.widths),
+            ("height", each.heights),
+        ):
+            print(f"  {name:<8}" + "".join(f"{number:>12,}" for number in numbers))
+        print("  records of each class")
+        manifest = each.manifest
+        for name, count in zip(manifest.classes, manifest.records_per_class, strict=True):
+            print(f"  {count:>12,}  {name}")
+    if config.sheet or config.html:
+        rows = list(show.rows(config))
+        if len(descriptions[0].manifest.classes) > show.CLASSES:
+            print(f"\nOn the sheet: the first {show.CLASSES} classes")
+        if config.sheet:
+            show.sheet(rows, config.per_class).save(config.sheet, "PNG")
+        if config.html:
+            Path(config.html).write_text(show.page(descriptions, rows), encoding="utf-8")
 
 
 def _print_table(manifests: dict[str, Manifest]) -> None:

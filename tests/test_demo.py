@@ -168,6 +168,9 @@ def test_one_other_fingerprint_is_no_proof(capsys):
     assert "BROKEN: 2 different results" in capsys.readouterr().out
 
 
+ARGUMENTS = {}  # command as it is typed -> the flag that its first argument may fill
+
+
 def commands() -> dict[str, tuple[type, ...]]:
     """Every command as it is typed -> the dataclasses of its flags."""
     setup = configparser.ConfigParser()
@@ -185,6 +188,7 @@ def commands() -> dict[str, tuple[type, ...]]:
 
             def enter_command(_, deeds, typed=typed):
                 found.update({f"{typed} {name}": deed.config_types for name, deed in deeds.items()})
+                ARGUMENTS.update({f"{typed} {name}": deed.argument for name, deed in deeds.items()})
 
             for name, stand_in in (("enter", enter), ("enter_command", enter_command)):
                 if hasattr(script, name):
@@ -213,7 +217,9 @@ def test_an_example_can_be_typed(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     typed = max((typed for typed in COMMANDS if line.startswith(typed)), key=len, default=None)
     assert typed, f"there is no such command; there are {', '.join(COMMANDS)}"
-    arguments = shlex.split(line.removeprefix(typed))
+    arguments = shlex.split(line.removeprefix(typed), comments=True)
+    if ARGUMENTS.get(typed) and not arguments[0].startswith("-"):
+        arguments[0] = f"--{ARGUMENTS[typed]}={arguments[0]}"
     arguments = [a for a in arguments if not a.endswith("your.flags")]
     parsed(arguments, *COMMANDS[typed])
 

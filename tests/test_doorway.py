@@ -95,9 +95,12 @@ def test_help_may_be_read_in_part():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "A command is missing; commands: write."),
-        (["wirte"], "'wirte' is no command; commands: write."),
-        (["--images=x", "write"], "'--images=x' is no command; commands: write."),
+        ([], "A command is missing; commands: write, index, verify, show."),
+        (["wirte"], "'wirte' is no command; commands: write, index, verify, show."),
+        (
+            ["--images=x", "write"],
+            "'--images=x' is no command; commands: write, index, verify, show.",
+        ),
         (["write", "--image=x"], "Unknown command line flag 'image'. Did you mean: images ?"),
         (["write"], "--images is missing"),
     ],
@@ -303,3 +306,13 @@ def test_tensorflow_loads_without_its_noise_and_unconfigured():
     )
     assert loaded.stdout == "4\n"
     assert loaded.stderr == ""
+
+
+def test_a_first_argument_stands_for_its_flag(tmp_path):
+    refused = run("-m", "scripts.records", "verify", str(tmp_path), cwd=ROOT)
+    assert refused.stderr.startswith(f"error: --dir={tmp_path} holds no split")
+    same = run("-m", "scripts.records", "verify", f"--dir={tmp_path}", cwd=ROOT)
+    assert (same.returncode, same.stderr) == (refused.returncode, refused.stderr)
+    assert (
+        "verify DIR [--name=value ...]" in run("-m", "scripts.records", "verify", "--help").stdout
+    )
