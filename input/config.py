@@ -33,6 +33,18 @@ class InputConfig:
         "none; crop: random resized crop; standard: that and a mirror image half the time.",
     ] = "standard"
     crop_min_area: Annotated[float, "Smallest random crop, as a share of the image's area."] = 0.08
+    color_jitter: Annotated[
+        float, "Strength of random changes of brightness, contrast and saturation; 0.4 is usual."
+    ] = 0.0
+    erasing: Annotated[float, "Probability of a grey rectangle somewhere on an image."] = 0.0
+    mixup: Annotated[
+        float, "Alpha of mixup, 0 to 1: images and labels blended in pairs. 0.2 is usual."
+    ] = 0.0
+    cutmix: Annotated[
+        float,
+        "Alpha of CutMix, 0 to 1: a square of another image, and its share of the label. With "
+        "mixup: each for half of the micro-batches.",
+    ] = 0.0
     eval_crop: Annotated[
         float, "Side of the central square that evaluation sees, as a share of the short side."
     ] = 1.0
@@ -44,6 +56,11 @@ class InputConfig:
     max_bad_records: Annotated[
         int, "Bad records allowed: each is logged and counts with weight 0. More stop the run."
     ] = field(default=0, compare=False)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a label is a share of each class, float32[M, classes], and no number."""
+        return self.mixup > 0 or self.cutmix > 0
 
     def __post_init__(self):
         if self.global_batch_size < 1:
@@ -65,6 +82,18 @@ class InputConfig:
                 raise InputError(
                     f"--{name} must be above 0 and at most 1, not {getattr(self, name)}."
                 )
+        if not 0.0 <= self.color_jitter < 10.0:
+            raise InputError(
+                f"--color_jitter must be at least 0 and below 10, not {self.color_jitter}."
+            )
+        for name in ("erasing", "mixup", "cutmix"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise InputError(f"--{name} must be 0 to 1, not {getattr(self, name)}.")
+        if (self.mixup or self.cutmix) and self.micro_batch_size == 1:
+            raise InputError(
+                "--mixup and --cutmix need micro-batches of 2 or more images. Set "
+                "--micro_batch_size, or leave them away."
+            )
         if self.read_block < 1:
             raise InputError(f"--read_block must be 1 or more, not {self.read_block}.")
         if self.max_bad_records < 0:

@@ -178,7 +178,7 @@ def shuffle(
 
 
 _ROUNDS = 6  # even; 4 do for a large n (Luby and Rackoff 1988), but below 50 they show
-_ORDER, _VIEWS, _CUTS = 0, 1, 2  # streams of random bits that share a seed
+_ORDER, VIEWS, _CUTS, MIXES = 0, 1, 2, 3  # streams of random bits that share a seed
 
 
 def permute(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
@@ -213,9 +213,11 @@ def _rectangle(cells: np.ndarray, width: int, height: int, seed: int, epoch: int
     return other * size + half  # the rounds are even: both are at their place again
 
 
-def uniform(seed: int, epoch: int, numbers: np.ndarray, count: int) -> np.ndarray:
-    """float32[n, count] in [0, 1): what is random about each record's view in an epoch."""
-    bits = _mix(_key(seed, _VIEWS, epoch) + numbers.astype(np.uint64))
+def uniform(
+    seed: int, epoch: int, numbers: np.ndarray, count: int, stream: int = VIEWS
+) -> np.ndarray:
+    """float32[n, count] in [0, 1): what is random about each record in an epoch."""
+    bits = _mix(_key(seed, stream, epoch) + numbers.astype(np.uint64))
     bits = _mix(bits[:, None] + np.arange(count, dtype=np.uint64))
     return (bits >> _40).astype(np.float32) * np.float32(2**-24)
 

@@ -1,8 +1,8 @@
 """The one place of the batch: records -> tf.data of micro-batches.
 
 An element is one micro-batch as the model gets it: image [M, S, S, 3] in uint8 (or float32 for
-float arrays), label int32[M], weight float32[M]. All shapes are static, and nothing after the
-pipeline reshapes, slices or re-batches an element.
+float pixels), label int32[M] (float32[M, classes] with mixup or CutMix), weight float32[M]. All
+shapes are static, and nothing after the pipeline reshapes, slices or re-batches an element.
 
 >>> import numpy as np
 >>> from input import arrays, order, pipeline
@@ -20,15 +20,16 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from input import heap, order
+from input import augment, heap, mix, order
 from input.config import InputConfig
-from input.errors import BadRecordError
+from input.errors import BadRecordError, InputError
 from input.images import DRAWS, eval_view, random_crop, raw_pixels, train_view
 from input.order import EvaluationPlan, Plan
 from input.reader import Block, blank_image
@@ -94,11 +95,15 @@ def train(
     def contents(draw: int) -> tuple[np.ndarray, np.ndarray]:
         step, micro_batch = order.micro_batch(draw, plan, worker, workers)
         epoch, records = order.training_records(step, micro_batch, plan, seed)
-        return records, order.uniform(seed, epoch, records, DRAWS)
+        return records, _training_random(config, seed, epoch, records)
 
+    if config.color_jitter and reader.image_dtype != np.uint8:
+        raise InputError(
+            f"--color_jitter needs pixels of 8 bits; these are {reader.image_dtype}. Leave it away."
+        )
     draws = tf.data.Dataset.counter(first_step * draws_per_step, dtype=tf.int64)
     views = partial(_training_views, config, reader)
-    return _micro_batches(draws, contents, views, reader, plan, config.image_size)
+    return _micro_batches(draws, contents, views, reader, plan, config)
 
 
 def evaluate(
@@ -121,31 +126,42 @@ def evaluate(
 
     draws = tf.data.Dataset.counter(dtype=tf.int64)
     views = partial(_evaluation_views, config, reader)
-    return _micro_batches(draws, contents, views, reader, plan, config.image_size)
+    unmixed = replace(config, mixup=0.0, cutmix=0.0)
+    return _micro_batches(draws, contents, views, reader, plan, unmixed)
 
 
 def training_views(
     config: InputConfig, reader: Reader, numbers: np.ndarray, *, seed: int, epoch: int
 ) -> tf.Tensor:
     """int64[n] record numbers -> [n, S, S, 3]: what training sees of them in an epoch, to show."""
-    random = order.uniform(seed, epoch, numbers, DRAWS)
-    return _training_views(config, reader, _Slots(numbers, *reader.read(numbers), random))
+    random = _training_random(config, seed, epoch, numbers)
+    slots = _Slots(*map(tf.constant, (numbers, *map(_listed, reader.read(numbers)), random)))
+    images = _training_views(config, reader, slots)
+    return _mixed(config, reader, slots, images)[0] if config.mixes else images
 
 
 def evaluation_views(config: InputConfig, reader: Reader, numbers: np.ndarray) -> tf.Tensor:
     """int64[n] record numbers -> [n, S, S, 3]: what evaluation sees of them, to show."""
     no_random = np.empty((len(numbers), 0), np.float32)
-    return _evaluation_views(config, reader, _Slots(numbers, *reader.read(numbers), no_random))
+    columns = (numbers, *map(_listed, reader.read(numbers)), no_random)
+    return _evaluation_views(config, reader, _Slots(*map(tf.constant, columns)))
 
 
 def element_spec(
-    plan: Plan | EvaluationPlan, image_size: int, image_dtype: tf.DType = tf.uint8
+    plan: Plan | EvaluationPlan,
+    image_size: int,
+    image_dtype: tf.DType = tf.uint8,
+    mixed_classes: int | None = None,
 ) -> tuple[tf.TensorSpec, tf.TensorSpec, tf.TensorSpec]:
-    """Shapes and dtypes of one micro-batch: image, label, weight."""
+    """Shapes and dtypes of one micro-batch: image, label, weight.
+
+    mixed_classes: how many there are, where a label is a share of each.
+    """
     m = plan.images_per_micro_batch
+    number = tf.TensorSpec([m], tf.int32)
     return (
         tf.TensorSpec([m, image_size, image_size, 3], image_dtype),
-        tf.TensorSpec([m], tf.int32),
+        number if mixed_classes is None else tf.TensorSpec([m, mixed_classes], tf.float32),
         tf.TensorSpec([m], tf.float32),
     )
 
@@ -161,17 +177,50 @@ def naming_bad_records(reader: Reader) -> Iterator[None]:
         raise
 
 
+def _listed(column: np.ndarray) -> np.ndarray | list:
+    """An array of objects as TensorFlow takes it."""
+    return column.tolist() if column.dtype == object else column
+
+
+def _training_random(config: InputConfig, seed: int, epoch: int, records: np.ndarray) -> np.ndarray:
+    """float32[n, ..]: draws of views, of jitter and erasing, and the Mix of all."""
+    count = DRAWS + augment.JITTER_DRAWS + augment.ERASE_DRAWS
+    random = order.uniform(seed, epoch, records, count)
+    if not config.mixes:
+        return random
+    drawn = mix.draw(seed, epoch, records, config.mixup, config.cutmix)
+    return np.concatenate([random, np.tile(drawn, (len(records), 1))], axis=1)
+
+
 def _training_views(config: InputConfig, reader: Reader, slots: _Slots) -> tf.Tensor:
+    parts = [DRAWS, augment.JITTER_DRAWS, augment.ERASE_DRAWS]
+    parts.append(slots.random.shape[1] - sum(parts))
+    random, jitter, erasing, _ = tf.split(slots.random, parts, axis=1)
     if config.augment == "none":
-        return _evaluation_views(config, reader, slots)
-    crops = random_crop(slots.random, config.crop_min_area, flip=config.augment == "standard")
-    view = partial(train_view, size=config.image_size)
-    return _each(lambda image, crop: view(image, crop=crop), reader, slots, crops)
+        images = _evaluation_views(config, reader, slots)
+    else:
+        crops = random_crop(random, config.crop_min_area, flip=config.augment == "standard")
+        view = lambda image, crop: train_view(image, config.image_size, crop)  # noqa: E731
+        images = _each(view, reader, slots, crops)
+    if config.color_jitter:
+        images = augment.color_jitter(images, jitter, config.color_jitter)
+    if config.erasing:
+        images = augment.erase(images, erasing, config.erasing)
+    return images
+
+
+def _mixed(
+    config: InputConfig, reader: Reader, slots: _Slots, images: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images and labels float32[n, classes] of a micro-batch, mixed."""
+    labels = tf.one_hot(slots.labels, len(reader.classes))
+    drawn = mix.Mix(*tf.unstack(slots.random[0, -mix.COLUMNS :]))
+    return mix.mix(images, labels, slots.weights, drawn)
 
 
 def _evaluation_views(config: InputConfig, reader: Reader, slots: _Slots) -> tf.Tensor:
-    view = partial(eval_view, size=config.image_size, crop=config.eval_crop)
-    return _each(view, reader, slots)
+    size, crop = config.image_size, config.eval_crop
+    return _each(lambda image: eval_view(image, size, crop), reader, slots)
 
 
 def _each(view: Callable[..., tf.Tensor], reader: Reader, slots: _Slots, *others) -> tf.Tensor:
@@ -194,11 +243,10 @@ def _micro_batches(
     views: Views,
     reader: Reader,
     plan: Plan | EvaluationPlan,
-    image_size: int,
+    config: InputConfig,
 ) -> tf.data.Dataset:
     heap.keep_freed_pages()
-    spec = element_spec(plan, image_size, tf.as_dtype(reader.image_dtype))
-    decode = partial(_decode, views, spec)
+    decode = partial(_decode, config, views, reader, plan)
     # As written: converting the functions to graph code first would double the start, by 1 s.
     as_written = tf.autograph.experimental.do_not_convert
     read = as_written(partial(_read, contents, reader, plan))
@@ -228,22 +276,36 @@ def _micro_batches(
 def _read(
     contents: Contents, reader: Reader, plan: Plan | EvaluationPlan, draw: tf.Tensor
 ) -> _Slots:
+    columns_of_random = contents(0)[1].shape[1]
+
     def slots(draw: np.ndarray) -> _Slots:
         records, random = contents(int(draw))
         return _Slots(records, *reader.read(records), random)
 
     raw = tf.string if reader.image_shape is None else tf.as_dtype(reader.image_dtype)
     dtypes = _Slots(tf.int64, raw, tf.int32, tf.int32, tf.float32, tf.float32)
-    shapes = _Slots([], reader.image_shape or [], [2], [], [], [None])
+    shapes = _Slots([], reader.image_shape or [], [2], [], [], [columns_of_random])
     columns = tf.numpy_function(slots, [draw], dtypes)
     for column, shape in zip(columns, shapes, strict=True):
         column.set_shape([plan.images_per_micro_batch, *shape])
     return _Slots(*columns)
 
 
-def _decode(views: Views, spec: tuple[tf.TensorSpec, ...], slots: _Slots) -> tuple[tf.Tensor, ...]:
-    images = tf.ensure_shape(views(slots), spec[0].shape)
-    return images, slots.labels, slots.weights
+def _decode(
+    config: InputConfig,
+    views: Views,
+    reader: Reader,
+    plan: Plan | EvaluationPlan,
+    slots: _Slots,
+) -> tuple[tf.Tensor, ...]:
+    images, labels = views(slots), slots.labels
+    classes = len(reader.classes) if config.mixes else None
+    spec = element_spec(plan, config.image_size, tf.as_dtype(reader.image_dtype), classes)
+    images = tf.ensure_shape(images, spec[0].shape)
+    if config.mixes:
+        images, labels = _mixed(config, reader, slots, images)
+    columns = zip((images, labels, slots.weights), spec, strict=True)
+    return tuple(tf.ensure_shape(column, each.shape) for column, each in columns)
 
 
 def _without_undecodable(views: Views, reader: Reader, slots: _Slots) -> _Slots:

@@ -15,7 +15,7 @@ from input.manifest import Manifest
 from input.reader import RecordReader
 from models.config import ModelConfig
 from models.layers import FusedBatchNorm, Pixels
-from trainer import optimizers, step
+from trainer import audit, optimizers, step
 from trainer.config import OptimizerConfig
 
 INPUT = InputConfig(global_batch_size=32, micro_batch_size=8, image_size=32, augment="standard")
@@ -133,6 +133,40 @@ def test_replicas_do_not_change_a_bit(strategies, reader, name, optimizer, preci
                 np.testing.assert_array_equal(ours, theirs, field)
         assert_same(runs[1][0], runs[replicas][0])
     assert all(history.applied.all() for history in runs[1][1])
+
+
+def test_replicas_do_not_change_a_bit_of_mixed_images(strategies, reader):
+    """Labels that are shares of classes, and every augmentation there is; the audit passes."""
+    inputs = replace(INPUT, image_size=16, color_jitter=0.4, erasing=0.3, mixup=0.2, cutmix=1.0)
+    states = []
+    for strategy in strategies.values():
+        training = Training(strategy, reader, build("cnn", size=16), OPTIMIZERS["adamw"], inputs)
+        history = training.run(0, 6)
+        assert history.applied.all()
+        audit.audit(
+            training.train.get_concrete_function(
+                training.iterator, tf.constant(0, tf.int64), tf.constant(1, tf.int64)
+            )
+        )
+        states.append({**training.state(), "loss": history.loss, "correct": history.correct})
+    assert_same(states[0], states[1])
+    assert_same(states[0], states[2])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_shares_of_one_class_are_its_number(smoothing):
+    logits = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    labels, weights = np.arange(9) % 4, np.ones(9, np.float32)
+    shares = tf.one_hot(labels, 4)
+    numbers = tf.constant(labels, tf.int32)
+    np.testing.assert_allclose(
+        step.cross_entropy(shares, logits, smoothing),
+        step.cross_entropy(numbers, logits, smoothing),
+        rtol=1e-6,
+    )
+    assert step.count_correct(shares, logits, weights) == step.count_correct(
+        numbers, logits, weights
+    )
 
 
 def test_fast_reduction_agrees_to_rounding(strategies, reader):

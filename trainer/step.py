@@ -45,12 +45,15 @@ class Evaluation(NamedTuple):
 
 
 def cross_entropy(labels, logits, label_smoothing=0.0):
-    """int32[M] labels, float32[M, classes] logits -> float32[M].
+    """int32[M] labels, or float32[M, classes] shares of them, float32[M, classes] logits -> [M].
 
     Smoothing as in Szegedy et al. 2016 (arXiv:1512.00567, sec. 7): the target is (1 - s) on the
     label plus s / classes everywhere.
     """
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    if labels.dtype.is_integer:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    else:  # TensorFlow's own function for this reshapes the labels
+        losses = -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)
     if label_smoothing:
         uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
         losses = (1.0 - label_smoothing) * losses + label_smoothing * uniform
@@ -58,8 +61,9 @@ def cross_entropy(labels, logits, label_smoothing=0.0):
 
 
 def count_correct(labels, logits, weights):
-    """int64[]: images with a weight whose largest logit is their label's."""
-    right = tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels
+    """int64[]: images with a weight whose largest logit is their label's, or largest share's."""
+    target = labels if labels.dtype.is_integer else tf.argmax(labels, -1, output_type=tf.int32)
+    right = tf.argmax(logits, axis=-1, output_type=target.dtype) == target
     return tf.math.count_nonzero(right & (weights > 0), dtype=tf.int64)
 
 
@@ -79,8 +83,9 @@ def build_train(
     """Returns train(iterator, first_step, steps) -> History, a tf.function that is traced once.
 
     schedule: step -> learning rate.
-    iterator: a distributed iterator over (image [M, S, S, 3], label int32[M], weight float32[M]),
-    drawn `micro_batches` / replicas times a step. first_step, steps: int64 tensors.
+    iterator: a distributed iterator over (image [M, S, S, 3], label int32[M] or shares
+    float32[M, classes], weight float32[M]), drawn `micro_batches` / replicas times a step.
+    first_step, steps: int64 tensors.
     reduction: "exact" (fixed point: the same bits on any number of replicas) or "fast" (float32).
     """
     variables = model.trainable_variables
