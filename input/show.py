@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from input import order, pipeline
 from input.config import ShowConfig
+from input.errors import InputError
 from input.manifest import Manifest, find_splits
 from input.reader import RecordReader
 
@@ -58,7 +59,11 @@ class Row(NamedTuple):
 
 def describe(config: ShowConfig) -> list[Description]:
     """Every split in numbers. Raises InputError."""
-    return [_describe(split, Manifest.load(path)) for split, path in find_splits(Path(config.dir))]
+    splits = find_splits(Path(config.dir))
+    try:
+        return [_describe(split, Manifest.load(path)) for split, path in splits]
+    except UnidentifiedImageError:
+        raise _undecodable(config) from None
 
 
 def _describe(split: str, manifest: Manifest) -> Description:
@@ -108,9 +113,19 @@ def _views(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pipeline's own views of some records, in evaluation and in epoch 0 of training."""
     settings = config.views()
-    before = pipeline.evaluation_views(settings, reader, numbers)
-    after = pipeline.training_views(settings, reader, numbers, seed=config.seed, epoch=0)
+    try:
+        before = pipeline.evaluation_views(settings, reader, numbers)
+        after = pipeline.training_views(settings, reader, numbers, seed=config.seed, epoch=0)
+    except tf.errors.InvalidArgumentError:
+        raise _undecodable(config) from None
     return _shown(before), _shown(after)
+
+
+def _undecodable(config: ShowConfig) -> InputError:
+    return InputError(
+        f"An image in {config.dir} cannot be decoded; samestep-records verify {config.dir} says "
+        "which."
+    )
 
 
 def _shown(images: tf.Tensor) -> np.ndarray:

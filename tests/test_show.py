@@ -1,5 +1,7 @@
 """What is shown of records is what is in them, as the pipeline sees it."""
 
+import io
+
 import numpy as np
 import pytest
 from conftest import CLASSES
@@ -8,8 +10,9 @@ from PIL import Image
 from input import order, pipeline, show
 from input.config import InputConfig, ShowConfig
 from input.errors import InputError
-from input.manifest import Manifest
+from input.manifest import Manifest, Shard, save, save_index
 from input.reader import RecordReader
+from input.records import encode, frame
 from scripts import records
 
 
@@ -66,6 +69,27 @@ def test_the_command_writes_what_was_asked_for(data_dir, tmp_path, capsys):
     assert all(name in shown for name in CLASSES)
     assert Image.open(sheet).format == "PNG"
     assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize("keep", [8, 200], ids=["no header", "no end"])
+def test_an_image_that_cannot_be_decoded_is_one_line(tmp_path, keep):
+    images = []
+    for i in range(8):
+        file = io.BytesIO()
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (9, 9, 3), np.uint8)).save(
+            file, "PNG"
+        )
+        images.append(file.getvalue()[: keep if i == 3 else None])
+    framed = [frame(encode(image, i % 2)) for i, image in enumerate(images)]
+    lengths = [len(record) for record in framed]
+    shard = Shard("a.tfrecord", 8, sum(lengths), "0" * 64)
+    (tmp_path / shard.file).write_bytes(b"".join(framed))
+    save_index(tmp_path, shard, lengths)
+    save(Manifest(tmp_path, ("a", "b"), (4, 4), (shard,), None))
+    config = ShowConfig(str(tmp_path), image_size=8)
+    with pytest.raises(InputError, match=r"cannot be decoded; samestep-records verify .* says"):
+        show.describe(config)
+        list(show.rows(config))
 
 
 def test_wrong_settings():
