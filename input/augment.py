@@ -1,10 +1,12 @@
 """Changes of a micro-batch's images that keep their shape. TensorFlow graph code, no state."""
 
+import numpy as np
 import tensorflow as tf
 
 JITTER_DRAWS, ERASE_DRAWS = 3, 5  # random numbers of each image
 # ITU-R 601-2, as Pillow's conversion to grey: its weights in units of 1 / 65536.
-GREY = tf.constant([19595.0, 38470.0, 7471.0]) / 65536.0
+# No tensor: TensorFlow must not start when this is imported.
+GREY = np.array([19595, 38470, 7471], np.float32) / 65536
 
 
 def color_jitter(images: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tensor:
@@ -17,10 +19,10 @@ def color_jitter(images: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Ten
     factors = low + (high - low) * draws
     brightness, contrast, saturation = (f[:, None, None] for f in tf.split(factors, 3, axis=1))
     pixels = _clip(tf.cast(images, tf.float32) * brightness)
-    mean = tf.reduce_mean(_grey(pixels), axis=[1, 2, 3], keepdims=True)
+    mean = tf.reduce_mean(grey(pixels), axis=[1, 2, 3], keepdims=True)
     pixels = _clip(mean + contrast * (pixels - mean))
-    grey = _grey(pixels)
-    pixels = _clip(grey + saturation * (pixels - grey))
+    shade = grey(pixels)
+    pixels = _clip(shade + saturation * (pixels - shade))
     return tf.cast(pixels + 0.5, tf.uint8)
 
 
@@ -39,8 +41,8 @@ def erase(images: tf.Tensor, draws: tf.Tensor, probability: float) -> tf.Tensor:
     columns = _span(left, side / stretch, size)
     hole = rows[:, :, None, None] & columns[:, None, :, None]
     hole &= (happens < probability)[:, :, None, None]
-    grey = 128 if images.dtype == tf.uint8 else 0
-    return tf.where(hole, tf.cast(grey, images.dtype), images)
+    shade = 128 if images.dtype == tf.uint8 else 0
+    return tf.where(hole, tf.cast(shade, images.dtype), images)
 
 
 def _span(start: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
@@ -51,7 +53,8 @@ def _span(start: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
     return (at >= first) & (at < first + length)
 
 
-def _grey(pixels: tf.Tensor) -> tf.Tensor:
+def grey(pixels: tf.Tensor) -> tf.Tensor:
+    """float32[.., 3] red, green and blue -> float32[.., 1]."""
     return tf.reduce_sum(pixels * GREY, axis=-1, keepdims=True)
 
 

@@ -1,13 +1,21 @@
 """Every setting of the input, checked when it is made. No TensorFlow here."""
 
+import re
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from input.errors import InputError
 
 # Fields with compare=False may differ from one launch of a run to the next: they do not change
 # which images are trained on, in which order, or how they look.
+
+
+class Policy(NamedTuple):
+    """RandAugment or TrivialAugment in numbers."""
+
+    layers: int  # operations on each image
+    magnitude: int | None  # 0 to 30; None: drawn
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,10 @@ class InputConfig:
         "square size, else 224.",
     ] = None
     augment: Annotated[
-        Literal["none", "crop", "standard"],
-        "none; crop: random resized crop; standard: that and a mirror image half the time.",
+        str,
+        "none; crop: random resized crop; standard: that and a mirror image half the time; "
+        "rand-m9-n2: that and RandAugment of magnitude 9 (0 to 30), 2 operations; trivial: "
+        "standard and TrivialAugment.",
     ] = "standard"
     crop_min_area: Annotated[float, "Smallest random crop, as a share of the image's area."] = 0.08
     color_jitter: Annotated[
@@ -58,6 +68,21 @@ class InputConfig:
     ] = field(default=0, compare=False)
 
     @property
+    def policy(self) -> Policy:
+        """The operations that `augment` asks for. Raises InputError."""
+        if self.augment in ("none", "crop", "standard"):
+            return Policy(0, None)
+        if self.augment == "trivial":
+            return Policy(1, None)
+        rand = re.fullmatch(r"rand-m(\d|[12]\d|30)-n([1-9])", self.augment)
+        if rand is None:
+            raise InputError(
+                f"--augment={self.augment} is none of none, crop, standard, trivial and "
+                "rand-mM-nN with M from 0 to 30 and N from 1 to 9."
+            )
+        return Policy(layers=int(rand[2]), magnitude=int(rand[1]))
+
+    @property
     def mixes(self) -> bool:
         """Whether a label is a share of each class, float32[M, classes], and no number."""
         return self.mixup > 0 or self.cutmix > 0
@@ -82,6 +107,7 @@ class InputConfig:
                 raise InputError(
                     f"--{name} must be above 0 and at most 1, not {getattr(self, name)}."
                 )
+        _ = self.policy  # checks augment
         if not 0.0 <= self.color_jitter < 10.0:
             raise InputError(
                 f"--color_jitter must be at least 0 and below 10, not {self.color_jitter}."
@@ -243,9 +269,7 @@ class ShowConfig:
     html: Annotated[str, "The same as one page with all images inside."] = ""
     per_class: Annotated[int, "Images of each class on the sheet."] = 6
     image_size: Annotated[int, "Their height and width, in pixels."] = 96
-    augment: Annotated[
-        Literal["none", "crop", "standard"], "As of samestep-train; epoch 0 of --seed."
-    ] = InputConfig.augment
+    augment: Annotated[str, "As of samestep-train; epoch 0 of --seed."] = InputConfig.augment
     crop_min_area: Annotated[float, "As of samestep-train."] = InputConfig.crop_min_area
     eval_crop: Annotated[float, "As of samestep-train."] = InputConfig.eval_crop
     seed: Annotated[int, "As of samestep-train."] = 0

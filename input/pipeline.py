@@ -14,6 +14,14 @@ shapes are static, and nothing after the pipeline reshapes, slices or re-batches
 ...     print(image.dtype.name, image.shape, label.shape, weight.numpy().sum())
 uint8 (16, 28, 28, 3) (16,) 16.0
 uint8 (16, 28, 28, 3) (16,) 16.0
+
+Records are another reader of the same kind:
+
+>>> from input.manifest import Manifest
+>>> from input.reader import RecordReader
+>>> reader = RecordReader(Manifest.load("data/train"))
+>>> plan = order.plan(config, reader.records, replicas=1)
+>>> image, label, weight = next(iter(pipeline.train(config, reader, plan, seed=0)))
 """
 
 import os
@@ -27,7 +35,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from input import augment, heap, mix, order
+from input import augment, heap, mix, order, policy
 from input.config import InputConfig
 from input.errors import BadRecordError, InputError
 from input.images import DRAWS, eval_view, random_crop, raw_pixels, train_view
@@ -97,9 +105,10 @@ def train(
         epoch, records = order.training_records(step, micro_batch, plan, seed)
         return records, _training_random(config, seed, epoch, records)
 
-    if config.color_jitter and reader.image_dtype != np.uint8:
+    if (config.color_jitter or config.policy.layers) and reader.image_dtype != np.uint8:
         raise InputError(
-            f"--color_jitter needs pixels of 8 bits; these are {reader.image_dtype}. Leave it away."
+            "--color_jitter, --augment=trivial and --augment=rand-.. need pixels of 8 bits; these "
+            f"are {reader.image_dtype}. Leave them away."
         )
     draws = tf.data.Dataset.counter(first_step * draws_per_step, dtype=tf.int64)
     views = partial(_training_views, config, reader)
@@ -182,9 +191,15 @@ def _listed(column: np.ndarray) -> np.ndarray | list:
     return column.tolist() if column.dtype == object else column
 
 
+def _draws(config: InputConfig) -> list[int]:
+    """Random numbers of each image: for its view, jitter, erasing and operations."""
+    layers = config.policy.layers
+    return [DRAWS, augment.JITTER_DRAWS, augment.ERASE_DRAWS, layers * policy.DRAWS]
+
+
 def _training_random(config: InputConfig, seed: int, epoch: int, records: np.ndarray) -> np.ndarray:
     """float32[n, ..]: draws of views, of jitter and erasing, and the Mix of all."""
-    count = DRAWS + augment.JITTER_DRAWS + augment.ERASE_DRAWS
+    count = sum(_draws(config))
     random = order.uniform(seed, epoch, records, count)
     if not config.mixes:
         return random
@@ -193,15 +208,23 @@ def _training_random(config: InputConfig, seed: int, epoch: int, records: np.nda
 
 
 def _training_views(config: InputConfig, reader: Reader, slots: _Slots) -> tf.Tensor:
-    parts = [DRAWS, augment.JITTER_DRAWS, augment.ERASE_DRAWS]
-    parts.append(slots.random.shape[1] - sum(parts))
-    random, jitter, erasing, _ = tf.split(slots.random, parts, axis=1)
+    own = slots.random[:, : sum(_draws(config))]
+    random, jitter, erasing, operations = tf.split(own, _draws(config), axis=1)
     if config.augment == "none":
         images = _evaluation_views(config, reader, slots)
     else:
-        crops = random_crop(random, config.crop_min_area, flip=config.augment == "standard")
-        view = lambda image, crop: train_view(image, config.image_size, crop)  # noqa: E731
-        images = _each(view, reader, slots, crops)
+        crops = random_crop(random, config.crop_min_area, flip=config.augment != "crop")
+        size, (layers, magnitude) = config.image_size, config.policy
+        if layers:
+            images = _each(
+                lambda image, crop, own: policy.apply(
+                    train_view(image, size, crop), tf.reshape(own, [layers, -1]), magnitude
+                ),
+                *(reader, slots, crops, operations),
+            )
+        else:
+            view = lambda image, crop: train_view(image, size, crop)  # noqa: E731
+            images = _each(view, reader, slots, crops)
     if config.color_jitter:
         images = augment.color_jitter(images, jitter, config.color_jitter)
     if config.erasing:

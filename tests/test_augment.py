@@ -133,6 +133,8 @@ KINDS = {
     "jitter": {"color_jitter": 0.4},
     "erasing": {"erasing": 0.5, "augment": "none"},
     "mixup": {"mixup": 0.2},
+    "rand": {"augment": "rand-m9-n2"},
+    "trivial": {"augment": "trivial"},
     "all": {"color_jitter": 0.4, "erasing": 0.3, "mixup": 0.2, "cutmix": 1.0},
 }
 
@@ -163,7 +165,8 @@ def test_hardware_threads_and_resuming_change_nothing(reader, kind, monkeypatch)
         for place, columns in other.items():
             for found, column in zip(columns, expected[place], strict=True):
                 np.testing.assert_array_equal(found, column)
-    plain = micro_batches(reader, replace(CONFIG, augment=config.augment), replicas=1)
+    same = config.augment if config.augment == "none" else "standard"
+    plain = micro_batches(reader, replace(CONFIG, augment=same), replicas=1)
     # A share of 1, or nearly, is a likely draw of mixup's: that leaves some as they were.
     assert any((expected[place][0] != plain[place][0]).any() for place in plain)
     label = expected[0, 0][1]
@@ -178,8 +181,9 @@ def test_floating_pixels_take_all_but_jitter():
     config = replace(CONFIG, erasing=0.5, mixup=0.2, cutmix=1.0)
     image, label, _ = next(iter(micro_batches(reader, config, 1).values()))
     assert (image.dtype, label.dtype) == (np.float32, np.float32)
-    with pytest.raises(InputError, match="--color_jitter needs pixels of 8 bits"):
-        micro_batches(reader, replace(config, color_jitter=0.1), 1)
+    for settings in ({"color_jitter": 0.1}, {"augment": "trivial"}, {"augment": "rand-m9-n2"}):
+        with pytest.raises(InputError, match="need pixels of 8 bits; these are float32"):
+            micro_batches(reader, replace(config, **settings), 1)
 
 
 def test_evaluation_is_not_augmented(reader):
