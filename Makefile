@@ -10,7 +10,7 @@ other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/installed  ## Train, stop, resume and evaluate on a small data set: minutes, no GPU.
+demo: $(VENV)/installed  ## Real digits: records, training, evaluation, export: a minute, no GPU.
 	$(in_venv) -m scripts.demo
 
 proof: $(VENV)/installed  ## Show the contracts hold on this machine.

@@ -201,7 +201,7 @@ def _check_types(content: dict) -> None:
     """Raises TypeError for what is of another kind than save() writes, KeyError for what is not."""
     shape = content["schema"]["raw_shape"]
     checks = {
-        "classes": _all(content["classes"], str) and len(set(content["classes"])) > 0,
+        "classes": _all(content["classes"], str) and content["classes"] != [],
         "records_per_class": _all(content["records_per_class"], int),
         "image_size": content["image_size"] is None or _is(content["image_size"], int),
         "shards": _all(content["shards"], dict)

@@ -142,18 +142,15 @@ def evaluate(
 def training_views(
     config: InputConfig, reader: Reader, numbers: np.ndarray, *, seed: int, epoch: int
 ) -> tf.Tensor:
-    """int64[n] record numbers -> [n, S, S, 3]: what training sees of them in an epoch, to show."""
+    """int64[n] record numbers -> [n, S, S, 3]: what training sees of them in an epoch, unmixed."""
     random = _training_random(config, seed, epoch, numbers)
-    slots = _Slots(*map(tf.constant, (numbers, *map(_listed, reader.read(numbers)), random)))
-    images = _training_views(config, reader, slots)
-    return _mixed(config, reader, slots, images)[0] if config.mixes else images
+    return _training_views(config, reader, _slots_of(reader, numbers, random))
 
 
 def evaluation_views(config: InputConfig, reader: Reader, numbers: np.ndarray) -> tf.Tensor:
     """int64[n] record numbers -> [n, S, S, 3]: what evaluation sees of them, to show."""
     no_random = np.empty((len(numbers), 0), np.float32)
-    columns = (numbers, *map(_listed, reader.read(numbers)), no_random)
-    return _evaluation_views(config, reader, _Slots(*map(tf.constant, columns)))
+    return _evaluation_views(config, reader, _slots_of(reader, numbers, no_random))
 
 
 def element_spec(
@@ -186,9 +183,12 @@ def naming_bad_records(reader: Reader) -> Iterator[None]:
         raise
 
 
-def _listed(column: np.ndarray) -> np.ndarray | list:
-    """An array of objects as TensorFlow takes it."""
-    return column.tolist() if column.dtype == object else column
+def _slots_of(reader: Reader, numbers: np.ndarray, random: np.ndarray) -> _Slots:
+    """The slots of some records, outside of any graph."""
+    columns = (numbers, *reader.read(numbers), random)
+    # TensorFlow takes bytes as a list, not as an array of objects.
+    listed = (column.tolist() if column.dtype == object else column for column in columns)
+    return _Slots(*map(tf.constant, listed))
 
 
 def _draws(config: InputConfig) -> list[int]:
@@ -324,7 +324,6 @@ def _decode(
     images, labels = views(slots), slots.labels
     classes = len(reader.classes) if config.mixes else None
     spec = element_spec(plan, config.image_size, tf.as_dtype(reader.image_dtype), classes)
-    images = tf.ensure_shape(images, spec[0].shape)
     if config.mixes:
         images, labels = _mixed(config, reader, slots, images)
     columns = zip((images, labels, slots.weights), spec, strict=True)
