@@ -166,9 +166,10 @@ class WriteConfig:
     ] = 0
 
     def __post_init__(self):
-        for name in ("images", "out"):
-            if not getattr(self, name):
-                raise InputError(f"--{name} is missing: it names a folder.")
+        if not self.images:
+            raise InputError("--images is missing: it names a folder, a CSV, JSONL or .npz file.")
+        if not self.out:
+            raise InputError("--out is missing: it names a folder.")
         if not 1 <= self.quality <= 95:  # above, JPEG only grows (libjpeg's own advice)
             raise InputError(f"--quality must be 1 to 95, not {self.quality}.")
         for name in ("shards", "jobs", "short_side", "max_pixels"):

@@ -5,12 +5,15 @@ samestep-benchmark --images=PHOTOS --markdown=docs/benchmarks.md
 """
 
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
@@ -20,7 +23,7 @@ from rich.table import Table
 
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
-from trainer.config import BenchmarkConfig
+from trainer.config import BENCHMARK_NAMES, BenchmarkConfig
 
 
 def main() -> NoReturn:
@@ -28,19 +31,15 @@ def main() -> NoReturn:
 
 
 def benchmark(config: BenchmarkConfig) -> None:
-    quiet_tensorflow()
-    from trainer import cluster
-    from trainer.benchmark import BENCHMARKS
-    from trainer.input_benchmark import INPUT_BENCHMARKS
-
-    # Two logical CPUs for every benchmark: they cannot be added once TensorFlow runs.
-    cluster.strategy(["CPU:0", "CPU:1"], cluster.cores())
-    benchmarks = BENCHMARKS | INPUT_BENCHMARKS
-    names = list(benchmarks) if config.what == "all" else [config.what]
+    names = list(BENCHMARK_NAMES) if config.what == "all" else [config.what]
     if config.what == "all" and not config.images:
         names.remove("input")
         print("--what=input is left out: it needs --images=DIR with photographs", file=sys.stderr)
-    found = {name: benchmarks[name](config) for name in names}
+    quiet_tensorflow()  # the rows' own modules load it
+    # Each in a new process: what another one leaves on the heap halves the rate of raw images.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        found = {name: pool.submit(_measure, name, config).result() for name in names}
 
     where = dict(_where())
     print(*(f"{name}: {value}" for name, value in where.items()), sep="\n")
@@ -58,16 +57,25 @@ def benchmark(config: BenchmarkConfig) -> None:
         Path(config.markdown).write_text(_markdown(config, where, found))
 
 
+def _measure(name: str, config: BenchmarkConfig) -> list:
+    """One benchmark's rows."""
+    quiet_tensorflow()
+    from trainer import cluster
+    from trainer.benchmark import BENCHMARKS
+    from trainer.input_benchmark import INPUT_BENCHMARKS
+
+    # Two logical CPUs for every benchmark: they cannot be added once TensorFlow runs.
+    cluster.strategy(["CPU:0", "CPU:1"], cluster.cores())
+    return (BENCHMARKS | INPUT_BENCHMARKS)[name](config)
+
+
 def _where() -> Iterator[tuple[str, str]]:
     """The machine, the versions and the commit."""
-    import keras
-    import tensorflow as tf
-
     yield "machine", f"{len(os.sched_getaffinity(0))} cores of {_processor()}"
     yield (
         "versions",
-        f"Python {platform.python_version()}, TensorFlow {tf.__version__}, "
-        f"Keras {keras.__version__}",
+        f"Python {platform.python_version()}, TensorFlow {version('tensorflow')}, "
+        f"Keras {version('keras')}",
     )
     git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
@@ -90,8 +98,8 @@ def _markdown(config: BenchmarkConfig, where: dict[str, str], found: dict[str, l
     ]
     lines += [f"- {name}: {value}" for name, value in where.items()]
     lines += [
-        f"- {config.rounds} paired rounds in one process; medians, with the smallest and the "
-        "largest ratio",
+        f"- {config.rounds} paired rounds, each benchmark in a process of its own; medians, with "
+        "the smallest and the largest ratio",
     ]
     for columns, rows in _tables(found.values()):
         lines += ["", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]

@@ -16,6 +16,7 @@ from models.config import ModelConfig
 from trainer.errors import TrainerError
 
 CONFIG_FILE = "config.json"
+BENCHMARK_NAMES = ("loop", "fit", "exact", "input", "reader", "start", "index")
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class BenchmarkConfig:
     """What to measure."""
 
     what: Annotated[
-        Literal["all", "loop", "fit", "exact", "input", "reader", "start", "index"],
+        Literal["all", *BENCHMARK_NAMES],
         "loop: the real loop against the traced step alone; fit: the step against Keras fit; "
         "exact: the exact sum against float32 sums on ResNet-50; input: the pipeline against "
         "TensorFlow idioms and decoding alone; reader: records in random order against others; "

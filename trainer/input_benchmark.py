@@ -94,17 +94,21 @@ def records_per_second(config: BenchmarkConfig) -> list[Comparison]:
             "in order": positions,
             "read_block 16": order.shuffle(positions, len(positions), 0, 0, read_block=16),
         }
-        ways = {name: _reading(reader, numbers) for name, numbers in orders.items()}
-        rates = race(RECORDS_PER_READ_ROUND, config.rounds, ways)
+        ours = {name: _reading(reader, numbers) for name, numbers in orders.items()}
+        graph = _way(iter(_graph_reader(reader, orders["random order"])), RECORDS_PER_READ_ROUND)
+        rates = race(RECORDS_PER_READ_ROUND, config.rounds, ours | {"graph reader": graph})
         calls = {}
-        for name, way in ways.items():
+        for name, way in ours.items():
             before = reader.reads
             way()
             calls[name] = reader.reads - before
-    first, *others = ways
+    first, *others = ours
     return [
-        compare(f"60 KB records, {calls[first]:,}, {calls[other]:,} reads", rates, first, other)
-        for other in others
+        *(
+            compare(f"60 KB records, {calls[first]:,}, {calls[other]:,} reads", rates, first, other)
+            for other in others
+        ),
+        compare("60 KB records, a data set for each", rates, first, "graph reader"),
     ]
 
 
@@ -228,18 +232,40 @@ def _decoding_alone(contents: list[bytes], size: int) -> tf.data.Dataset:
     return batches.map(views, num_parallel_calls=cluster.cores()).prefetch(2)
 
 
-def _way(iterator: Iterator) -> Callable[[], float]:
+def _way(iterator: Iterator, images: int = IMAGES_PER_ROUND) -> Callable[[], float]:
     def seconds() -> float:
         for _ in range(IN_STOCK):
             next(iterator)
         # Of the processor, all threads together: every way keeps all cores busy, and a machine
         # that others use too makes seconds on the wall differ by a factor of 3.
         start = time.process_time()
-        for _ in range(IMAGES_PER_ROUND // MICRO_BATCH_SIZE):
+        for _ in range(images // MICRO_BATCH_SIZE):
             next(iterator)
         return time.process_time() - start
 
     return seconds
+
+
+def _graph_reader(reader: RecordReader, numbers: np.ndarray) -> tf.data.Dataset:
+    """The same records through TensorFlow's own reader: it seeks to an offset and yields what
+    comes, so that each record is a data set of one element."""
+    manifest = reader.manifest
+    files = tf.constant([str(manifest.folder / shard.file) for shard in manifest.shards])
+    shards, offsets, _ = load_index(manifest).locate(numbers)
+
+    def record(shard, offset):
+        dataset = tf.raw_ops.TFRecordDatasetV2(
+            filenames=[files[shard]],
+            compression_type="",
+            buffer_size=2 * RECORD_BYTES,
+            byte_offsets=[offset],
+        )
+        spec = tf.TensorSpec([], tf.string)
+        return tf.data.experimental.from_variant(dataset, spec).take(1)
+
+    places = tf.data.Dataset.from_tensor_slices((shards, offsets)).repeat()
+    records = places.interleave(record, cycle_length=1)
+    return records.batch(MICRO_BATCH_SIZE, drop_remainder=True)
 
 
 def _reading(reader: RecordReader, numbers: np.ndarray) -> Callable[[], float]:
