@@ -10,7 +10,8 @@
         loop.fit(config)
 
 Exit codes: what the deed returns (None is 0); 2 for a wrong command line, setting, file, device or
-checkpoint, with one line on stderr; 130 for Ctrl-C; 1 with the traceback for a fault of ours.
+checkpoint, with one line on stderr; 75 for a run that saved and stopped on SIGTERM; 69 where
+another worker is gone; 130 for Ctrl-C; 1 with the traceback for a fault of ours.
 """
 
 import inspect
@@ -24,7 +25,7 @@ from typing import NamedTuple, NoReturn
 from input.errors import InputError
 from models.config import ModelError
 from trainer import flags
-from trainer.errors import TrainerError
+from trainer.errors import PreemptedError, TrainerError
 
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
 
@@ -76,8 +77,11 @@ def _perform(program: str, description: str, command: Command, argv: list[str]) 
         return command.deed(*(flags.read(config_type) for config_type in command.config_types))
     except flags.FlagError as error:
         return _refuse(f"{error} {program} --help lists the flags.")
+    except PreemptedError as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
     except (InputError, ModelError, TrainerError) as error:
-        return _refuse(str(error))
+        return _refuse(str(error), getattr(error, "exit_code", 2))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130  # 128 + SIGINT, as shells count
@@ -88,9 +92,9 @@ def _show(text: str) -> None:
     print(text)
 
 
-def _refuse(message: str) -> int:
+def _refuse(message: str, exit_code: int = 2) -> int:
     print(f"error: {message}", file=sys.stderr)
-    return 2
+    return exit_code
 
 
 def _program() -> str:

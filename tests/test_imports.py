@@ -12,6 +12,7 @@ JOINS = {"assembly", "benchmark", "doctor", "evaluate", "export", "input_benchma
 # Besides trainer.errors, what a leaf may import of ours: settings for the definition of a run,
 # the exact sum for the step.
 LEAF_IMPORTS = {
+    "cluster": {"trainer.environment", "trainer.errors"},
     "config": {"input.config", "models.config", "trainer.errors"},
     "step": {"trainer.fixed_point"},
 }

@@ -131,8 +131,9 @@ def test_memory_stays_in_2000_steps(data_dir, tmp_path):
     sizes = {}
 
     def advance(*args, original=loop.advance):
-        original(*args)
+        outcome = original(*args)
         sizes[args[3]] = resident_megabytes()
+        return outcome
 
     config = settings(data_dir, tmp_path, log_every_steps=20, checkpoint_every_steps=500)
     tiny = replace(

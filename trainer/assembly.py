@@ -1,6 +1,7 @@
 """What every deed starts from: the devices, the records and the model of a run."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from input.errors import InputError
 from input.manifest import Manifest
 from input.order import Plan
 from input.reader import RecordReader
-from trainer import cluster, config, optimizers, step
+from trainer import cluster, config, environment, optimizers, step, watchdog
+from trainer.agreement import Workers
 from trainer.config import Config, Hardware, Stored
 
 TRAIN, VALIDATION = "train", "validation"
@@ -25,7 +27,8 @@ class Job:
     """Everything that a launch needs and that config.json or the machine decides."""
 
     config: Config  # complete: nothing is unset
-    devices: list[str]
+    devices: list[str]  # of this worker
+    workers: Workers
     strategy: tf.distribute.Strategy
     manifests: dict[str, Manifest]
     classes: tuple[str, ...]
@@ -58,14 +61,16 @@ def begin(settings: Config, hardware: Hardware, stored: Stored | None = None) ->
     if stored is not None:
         settings = config.fill_in(settings, stored.config)
         config.check_same(stored, settings, data)
-    inputs = order.resolve(settings.input, manifests[TRAIN].image_size, len(devices))
+    workers = environment.find(os.environ)
+    replicas = len(devices) * len(workers.addresses)
+    inputs = order.resolve(settings.input, manifests[TRAIN].image_size, replicas)
     threads = settings.run.intra_op_threads or cluster.cores()
     settings = dataclasses.replace(
         settings,
         input=inputs,
         run=dataclasses.replace(settings.run, intra_op_threads=threads),
     )
-    return _assemble(settings, devices, manifests)
+    return _assemble(settings, devices, workers, manifests)
 
 
 def restored(stored: Stored, hardware: Hardware, *, data_dir: str, split: str) -> Job:
@@ -87,7 +92,7 @@ def restored(stored: Stored, hardware: Hardware, *, data_dir: str, split: str) -
             f"run was trained on {stored.image_dtype}."
         )
     devices = cluster.devices(hardware.virtual_cpus, hardware.gpus)
-    return _assemble(settings, devices, manifests)
+    return _assemble(settings, devices, environment.find(os.environ), manifests)
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,9 @@ class Training:
 def training(job: Job) -> Training:
     """The step of a job. Raises InputError where its batch does not fit its devices."""
     settings = job.config
-    plan = order.plan(settings.input, job.readers[TRAIN].records, len(job.devices))
+    replicas = job.strategy.num_replicas_in_sync
+    plan = order.plan(settings.input, job.readers[TRAIN].records, replicas)
+    order.local_replicas(plan, job.workers.count)
     rate = optimizers.schedule(settings.optimizer, plan.steps_per_epoch, settings.run.epochs)
     with job.strategy.scope():
         optimizer = optimizers.build(settings.optimizer, job.model)
@@ -132,6 +139,8 @@ def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator:
                 plan,
                 seed=job.config.run.seed,
                 first_step=first_step,
+                worker=job.workers.index,
+                workers=job.workers.count,
             )
         )
     )
@@ -169,8 +178,20 @@ def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
     return f"only in the first {only[0]}, only in the second {only[1]}"
 
 
-def _assemble(settings: Config, devices: list[str], manifests: dict[str, Manifest]) -> Job:
-    strategy = cluster.strategy(devices, settings.run.intra_op_threads, settings.run.deterministic)
+def _assemble(
+    settings: Config,
+    devices: list[str],
+    workers: environment.Cluster,
+    manifests: dict[str, Manifest],
+) -> Job:
+    run = settings.run
+
+    def missing() -> str:
+        absent = ", ".join(cluster.unreachable(workers)) or "none that cannot be reached"
+        return f"The {len(workers.addresses)} workers did not assemble; missing: {absent}."
+
+    with watchdog.bounded(run.start_seconds, missing):
+        strategy = cluster.strategy(devices, run.intra_op_threads, run.deterministic, workers)
     first = next(iter(manifests.values()))
     classes, image_dtype = first.classes, _image_dtype(first)
     with strategy.scope():
@@ -178,6 +199,7 @@ def _assemble(settings: Config, devices: list[str], manifests: dict[str, Manifes
     return Job(
         config=settings,
         devices=devices,
+        workers=Workers(strategy, workers.index, len(workers.addresses)),
         strategy=strategy,
         manifests=manifests,
         classes=classes,

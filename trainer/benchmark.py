@@ -21,8 +21,10 @@ from input.config import InputConfig
 from models.config import ModelConfig
 from models.layers import FusedBatchNorm, Pixels
 from trainer import cluster, loop, optimizers, step
+from trainer.agreement import Workers
 from trainer.config import BenchmarkConfig, OptimizerConfig
 from trainer.monitor import Monitor
+from trainer.watchdog import Pace
 
 CLASSES = 10
 RECORDS = 10_000  # only the schedule depends on it
@@ -79,10 +81,16 @@ def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]
     trial = _Trial(2, InputConfig(global_batch_size=64, micro_batch_size=32, image_size=28))
     train, iterator = trial.step(lambda: _build("cnn", 28))
     with tempfile.TemporaryDirectory() as folder, Monitor(Path(folder), steps, steps, 0) as monitor:
+        pace = Pace(steps_per_call=20, stall_seconds=None)
+        pace.steps = 20
+        alone = Workers(trial.strategy)
+
+        def meet():
+            return bool(alone.gather([0, pace.proposal()])[0, 0])
 
         def real():
             for first in range(0, steps, 20):
-                loop.advance(train, iterator, first, first + 20, 20, trial.rate, monitor)
+                loop.advance(train, iterator, first, first + 20, pace, meet, trial.rate, monitor)
 
         ways = {"loop": _timed(real), "step": _timed(_call(train, iterator, steps))}
         rates = race(trial.plan.images_per_step * steps, config.rounds, ways)

@@ -121,6 +121,15 @@ class Checkpoints:
             )
         return None
 
+    def load(self, state: State) -> None:
+        """Loads one checkpoint. Raises TrainerError where it is not here, or damaged."""
+        reason = self._damage(state) or self._load(state)
+        if reason is not None:
+            raise TrainerError(
+                f"checkpoint {self._path(state.step)}: {reason}, but worker 0 has restored it. "
+                "--run_dir must be a folder that all workers share."
+            )
+
     def restore_existing(self, which: str) -> State:
         """As restore; TrainerError where there is none."""
         state = self.restore(which)

@@ -1,9 +1,12 @@
-"""From the machine's devices to a tf.distribute strategy."""
+"""From devices and workers to a tf.distribute strategy."""
 
 import os
+import socket
 
 import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy
 
+from trainer.environment import Cluster
 from trainer.errors import TrainerError
 
 
@@ -37,9 +40,15 @@ def kind(names: list[str]) -> str:
 
 
 def strategy(
-    names: list[str], intra_op_threads: int, deterministic: bool = False
+    names: list[str],
+    intra_op_threads: int,
+    deterministic: bool = False,
+    workers: Cluster | None = None,
 ) -> tf.distribute.Strategy:
-    """One replica on each of the named devices. Comes before all other TensorFlow calls."""
+    """One replica on each of the named devices of each worker; waits until all workers are there.
+
+    Comes before all other TensorFlow calls.
+    """
     on_cpu = names[0].startswith("CPU")
     # Grappler rewrites chains of float operations differently in different graphs: on 2 replicas
     # 751 of 753 arrays of keras.applications.ResNet50 had other bits than on 1 after four steps.
@@ -51,10 +60,41 @@ def strategy(
         _configure_cpus(len(names), intra_op_threads)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+    if workers is not None and len(workers.addresses) > 1:
+        return _across_workers(names, workers)
     # The default collectives of logical CPUs work for one strategy per process only ("Shape
     # mismatch in the collective instance"); GPUs keep the default, NCCL.
     reduction = tf.distribute.ReductionToOneDevice() if on_cpu else None
     return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
+
+
+def unreachable(workers: Cluster) -> list[str]:
+    """Workers that nobody answers for: worker 2 at node9:20001."""
+    missing = []
+    for number, address in enumerate(workers.addresses):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        except OSError as error:
+            missing.append(f"worker {number} at {address} ({error.strerror or error})")
+    return missing
+
+
+def _across_workers(names: list[str], workers: Cluster) -> tf.distribute.Strategy:
+    """TensorFlow's own strategy takes one CPU or all GPUs of a worker; this one what is named."""
+
+    def local_devices(extended, resolver, worker_device):
+        return tuple(f"{worker_device}/device:{name}" for name in names), names[0].split(":")[0]
+
+    extended = collective_all_reduce_strategy.CollectiveAllReduceExtended
+    extended._initialize_local_devices = local_devices
+    os.environ["TF_CONFIG"] = workers.tf_config()
+    on_cpu = names[0].startswith("CPU")
+    ways = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=ways.RING if on_cpu else ways.NCCL
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
 def _configure_cpus(replicas: int, intra_op_threads: int) -> None:

@@ -82,7 +82,20 @@ class RunConfig:
         default=3, compare=False
     )
 
+    stall_seconds: Annotated[
+        float | None,
+        "A step that takes longer ends the process with the stacks of its threads. Unset: 10 times "
+        "the median, at least 300.",
+    ] = field(default=None, compare=False)
+    start_seconds: Annotated[
+        float, "Workers that have not found each other by then end, and name the missing ones."
+    ] = field(default=600.0, compare=False)
+
     def __post_init__(self):
+        for name in ("stall_seconds", "start_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise TrainerError(f"--{name} must be above 0, not {value}.")
         for name in ("epochs", "steps_per_call", "log_every_steps", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise TrainerError(f"--{name} must be 1 or more, not {getattr(self, name)}.")
@@ -188,6 +201,19 @@ class Stored:
     environment: dict[str, str]  # versions and device kind at the first launch
     image_dtype: str = "uint8"  # of the records' pixels
 
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Stored":
+        return cls(
+            Config.from_json(content["config"]),
+            tuple(content["classes"]),
+            content["data"],
+            content["environment"],
+            content["image_dtype"],
+        )
+
 
 def find(run_dir: str | Path) -> Stored | None:
     """The run in a directory, or None where there is none yet. Raises TrainerError."""
@@ -195,14 +221,7 @@ def find(run_dir: str | Path) -> Stored | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
-        return Stored(
-            Config.from_json(content["config"]),
-            tuple(content["classes"]),
-            content["data"],
-            content["environment"],
-            content["image_dtype"],
-        )
+        return Stored.from_json(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError) as error:
         raise TrainerError(
             f"{path} does not describe a run of this version of samestep: {error}. "
@@ -224,16 +243,9 @@ def load(run_dir: str | Path) -> Stored:
 def save(run_dir: str | Path, stored: Stored) -> None:
     """Writes config.json: after a crash there is the whole file or none."""
     path = Path(run_dir) / CONFIG_FILE
-    content = {
-        "config": stored.config.to_json(),
-        "classes": stored.classes,
-        "data": stored.data,
-        "environment": stored.environment,
-        "image_dtype": stored.image_dtype,
-    }
     temporary = path.with_suffix(".tmp")
     with temporary.open("w") as file:
-        json.dump(content, file, indent=1)
+        json.dump(stored.to_json(), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -255,21 +267,42 @@ def fill_in(config: Config, stored: Config) -> Config:
 
 def check_same(stored: Stored, config: Config, data: dict[str, str]) -> None:
     """Raises TrainerError with every difference that would make this another run."""
-    differences = []
+    found = differences(stored, config, data, "the run")
+    if found:
+        raise TrainerError(
+            f"{config.run.run_dir} holds another run: {', '.join(found)}. "
+            "Repeat its own flags to resume it, or start in another --run_dir."
+        )
+
+
+def check_workers(chief: Stored, own: Stored, worker: int) -> None:
+    """Raises TrainerError with every difference between a worker and worker 0."""
+    found = differences(chief, own.config, own.data, "worker 0")
+    found += [
+        f"{name} {value} (worker 0 has {chief.environment.get(name)})"
+        for name, value in own.environment.items()
+        if value != chief.environment.get(name)
+    ]
+    if found:
+        raise TrainerError(
+            f"Worker {worker} differs from worker 0: {', '.join(found)}. Give all workers the same "
+            "command, records and versions."
+        )
+
+
+def differences(stored: Stored, config: Config, data: dict[str, str], whose: str) -> list[str]:
+    """What would make it another run: --seed=1 (the run has 0)."""
+    found = []
     for group in dataclasses.fields(Config):
         theirs, ours = getattr(stored.config, group.name), getattr(config, group.name)
-        differences += [
-            f"--{f.name}={getattr(ours, f.name)} (the run has {getattr(theirs, f.name)})"
+        found += [
+            f"--{f.name}={getattr(ours, f.name)} ({whose} has {getattr(theirs, f.name)})"
             for f in dataclasses.fields(ours)
             if f.compare and getattr(ours, f.name) != getattr(theirs, f.name)
         ]
-    differences += [
+    found += [
         f"other {split} records in --data_dir={config.input.data_dir}"
         for split, fingerprint in data.items()
         if stored.data.get(split) != fingerprint
     ]
-    if differences:
-        raise TrainerError(
-            f"{config.run.run_dir} holds another run: {', '.join(differences)}. "
-            "Repeat its own flags to resume it, or start in another --run_dir."
-        )
+    return found

@@ -1,5 +1,22 @@
-"""What can be wrong outside the input and the model, said in one line that names the way out."""
+"""What ends a run, and the exit code that says so."""
+
+# A worker that made no step for too long ends itself with this code: EX_SOFTWARE of sysexits.h.
+STALLED = 70
 
 
 class TrainerError(ValueError):
-    """A setting, device, checkpoint or run directory is wrong; the message is all a user needs."""
+    """A setting, file, device or checkpoint is wrong; the message is one line with the way out."""
+
+    exit_code = 2
+
+
+class WorkerLostError(TrainerError):
+    """Another worker of the run is gone; what became of it stands in its own output."""
+
+    exit_code = 69  # EX_UNAVAILABLE of sysexits.h
+
+
+class PreemptedError(TrainerError):
+    """The run was asked to stop, has saved, and goes on when it is started again."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h

@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from input import pipeline
 from input.config import InputConfig
+from input.errors import InputError
 from input.order import EvaluationPlan
 from input.pipeline import Reader
 from trainer import assembly, config, step
+from trainer.agreement import Workers, naming_lost_workers
 from trainer.checkpoint import Checkpoints
 from trainer.config import EvaluateConfig, Hardware
 
@@ -36,13 +38,24 @@ class Result:
 
 
 def build(
-    strategy: tf.distribute.Strategy, model: keras.Model, settings: InputConfig, reader: Reader
+    strategy: tf.distribute.Strategy,
+    model: keras.Model,
+    settings: InputConfig,
+    reader: Reader,
+    workers: Workers | None = None,
 ) -> Callable[[], Result]:
-    """Returns a function that evaluates the model as it is then; traced once, one iterator."""
+    """Returns a function that evaluates the model as it is then; traced once, one iterator.
+
+    All workers call it, each sees its share of the records, and all get the same result. Unset
+    means that there is only one.
+    """
+    workers = workers or Workers(strategy)
     plan = EvaluationPlan(settings.micro_batch_size, strategy.num_replicas_in_sync, reader.records)
     iterator = iter(
         strategy.distribute_datasets_from_function(
-            lambda _: pipeline.evaluate(settings, reader, plan)
+            lambda _: pipeline.evaluate(
+                settings, reader, plan, worker=workers.index, workers=workers.count
+            )
         )
     )
     evaluate = step.build_evaluate(strategy, model)
@@ -51,10 +64,16 @@ def build(
         with pipeline.naming_bad_records(reader):
             totals = evaluate(iterator, tf.constant(plan.draws, tf.int64))
         images, correct = int(totals.images), int(totals.correct)
-        if images + len(reader.bad_records) != reader.records:
+        bad = int(workers.gather([len(reader.bad_records)]).sum())  # nobody reads another's
+        if bad > settings.max_bad_records:
+            raise InputError(
+                f"{bad} of {reader.records} records are bad, each named where it was read; "
+                f"--max_bad_records={settings.max_bad_records} allows fewer."
+            )
+        if images + bad != reader.records:
             raise RuntimeError(
-                f"Evaluation counted {images} images and {len(reader.bad_records)} bad records "
-                f"of {reader.records}: please report this."
+                f"Evaluation counted {images} images and {bad} bad records of {reader.records}: "
+                "please report this."
             )
         accuracy = correct / images if images else float("nan")
         return Result(float(totals.loss), accuracy, correct, images, reader.records)
@@ -65,11 +84,14 @@ def build(
 def evaluate_run(what: EvaluateConfig, hardware: Hardware) -> Result:
     """Evaluates a checkpoint of a run on one of its splits."""
     stored = config.load(what.run_dir)
-    job = assembly.restored(stored, hardware, data_dir=what.data_dir, split=what.split)
-    state = Checkpoints(Path(what.run_dir), job.model).restore_existing(what.checkpoint)
-    result = build(job.strategy, job.model, job.config.input, job.readers[what.split])()
-    print(f"{what.split} at step {state.step}: {result}, loss {result.loss:.6f}")
-    print(f"weights {state.fingerprint}")
+    with naming_lost_workers():
+        job = assembly.restored(stored, hardware, data_dir=what.data_dir, split=what.split)
+        state = Checkpoints(Path(what.run_dir), job.model).restore_existing(what.checkpoint)
+        reader = job.readers[what.split]
+        result = build(job.strategy, job.model, job.config.input, reader, job.workers)()
+    if job.workers.chief:
+        print(f"{what.split} at step {state.step}: {result}, loss {result.loss:.6f}")
+        print(f"weights {state.fingerprint}")
     return result
 
 

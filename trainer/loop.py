@@ -1,66 +1,92 @@
 """Training from the first step to the last, through any number of stops."""
 
+import dataclasses
 import fcntl
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from input import pipeline
-from trainer import assembly, audit, config, evaluate, optimizers, step
+from input.errors import InputError
+from trainer import assembly, audit, config, evaluate, optimizers, preemption, step
+from trainer.agreement import Workers, naming_lost_workers
 from trainer.assembly import TRAIN, VALIDATION, Job, Training
-from trainer.checkpoint import Checkpoints, State
+from trainer.checkpoint import Checkpoints, State, fingerprint
 from trainer.config import Config, Hardware, Stored
-from trainer.errors import TrainerError
+from trainer.errors import PreemptedError, TrainerError
 from trainer.monitor import Monitor
+from trainer.watchdog import Pace, bounded
 
 
 def fit(settings: Config, hardware: Hardware) -> State:
     """Trains a run to its end, from its newest checkpoint if there is one.
 
     Whatever the hardware and however often it was stopped: the same weights. Returns the last
-    checkpoint's state.
+    checkpoint's state. Every worker of a run calls it. Raises PreemptedError after SIGTERM.
     """
     run_dir = Path(settings.run.run_dir)
     if not settings.run.run_dir:
         raise TrainerError("--run_dir is missing: the folder that gets everything the run makes.")
     stored = config.find(run_dir)
-    job = assembly.begin(settings, hardware, stored)
-    training = assembly.training(job)
-    with _only_launch(run_dir):
-        if stored is None:
-            stored = Stored(job.config, job.classes, job.data, job.environment, job.image_dtype)
-            config.save(run_dir, stored)
-        return _train(job, training, stored)
+    with naming_lost_workers():
+        job = assembly.begin(settings, hardware, stored)
+        training = assembly.training(job)
+        own = Stored(job.config, job.classes, job.data, job.environment, job.image_dtype)
+        alone = _only_launch(run_dir) if job.workers.chief else nullcontext()
+        with preemption.watched() as stop_wanted, alone:
+            chief = Stored.from_json(job.workers.from_chief(own.to_json()))
+            config.check_workers(chief, own, job.workers.index)
+            if stored is None and job.workers.chief:
+                config.save(run_dir, own)
+            return _train(job, training, stored or own, stop_wanted)
 
 
-def _train(job: Job, training: Training, stored: Stored) -> State:
+def _train(job: Job, training: Training, stored: Stored, stop_wanted: Callable[[], bool]) -> State:
     run, run_dir = job.config.run, Path(job.config.run.run_dir)
-    plan, train = training.plan, training.train
+    plan, train, workers = training.plan, training.train, job.workers
     total_steps = plan.steps_per_epoch * run.epochs
     checkpoints = Checkpoints(run_dir, job.model, training.optimizer, run.keep_checkpoints)
-    state = checkpoints.restore()
+    state = _restore(checkpoints, workers)
     done = state.step if state else 0
 
-    with Monitor(run_dir, total_steps, plan.steps_per_epoch, done) as monitor:
+    with Monitor(run_dir, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
         reader = job.readers[TRAIN]
         evaluation = evaluate.build(
-            job.strategy, job.model, job.config.input, job.readers[VALIDATION]
+            job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
         )
         iterator = assembly.micro_batches(job, plan, done)
         trace = train.get_concrete_function(iterator, *_int64(done, 1))
         monitor.card("samestep", _start_rows(job, plan, total_steps, stored, state, trace))
+        pace = Pace(run.steps_per_call, run.stall_seconds)
+        budget = job.config.input.max_bad_records
+
+        def meet() -> bool:
+            """Between two calls: how many steps the next one has, and whether to stop instead."""
+            own = [stop_wanted(), pace.proposal(), len(reader.bad_records)]
+            wanted, proposals, bad = workers.gather(own).T
+            pace.steps = int(proposals[0])
+            check_bad_records(workers, reader.bad_records, int(bad.max()), budget)
+            return bool(wanted.any())
+
         seen_bad: set[int] = set()
         while True:
             if state and state.step == done and done % plan.steps_per_epoch == 0:
                 if state.evaluation is None:
-                    state = checkpoints.note_evaluation(state, evaluation().to_json())
+                    steps = job.readers[VALIDATION].records / plan.images_per_step
+                    with bounded(
+                        pace.limit(steps), lambda done=done: f"The evaluation at {done} stalled."
+                    ):
+                        result = evaluation()
+                    if workers.chief:
+                        checkpoints.note_evaluation(state, result.to_json())
+                    state = dataclasses.replace(state, evaluation=result.to_json())
                 result = evaluate.Result(**state.evaluation)
                 monitor.evaluation(done, evaluate.metrics(state.evaluation), state.fingerprint)
-                monitor.say(
+                monitor.report(
                     f"epoch {done // plan.steps_per_epoch}: {result}, loss {result.loss:.4f}"
                 )
             if done == total_steps:
@@ -73,15 +99,72 @@ def _train(job: Job, training: Training, stored: Stored) -> State:
                 plan.steps_per_epoch,
             )
             with pipeline.naming_bad_records(reader):
-                advance(train, iterator, done, stop, run.steps_per_call, training.rate, monitor)
-            done = stop
+                done, stopping = advance(
+                    train, iterator, done, stop, pace, meet, training.rate, monitor
+                )
             for number in sorted(reader.bad_records.keys() - seen_bad):
                 monitor.say(f"left out: {reader.bad_records[number]}")
                 seen_bad.add(number)
-            if done % plan.steps_per_epoch == 0 or due(done, run.checkpoint_every_steps):
-                state = checkpoints.save(done)
+            if (
+                stopping
+                or done % plan.steps_per_epoch == 0
+                or due(done, run.checkpoint_every_steps)
+            ):
+                with bounded(
+                    pace.limit(0), lambda done=done: f"The checkpoint of step {done} stalled."
+                ):
+                    state = _save(checkpoints, done, job)
+            if stopping:
+                raise PreemptedError(
+                    f"stopped by SIGTERM after step {done} of {total_steps}, which is saved; the "
+                    "same command goes on from there"
+                )
         monitor.card("finished", _end_rows(run_dir, state, checkpoints))
     return state
+
+
+def _restore(checkpoints: Checkpoints, workers: Workers) -> State | None:
+    """The newest checkpoint that worker 0 finds sound, loaded by every worker."""
+    found = checkpoints.restore() if workers.chief else None
+    content = workers.from_chief(dataclasses.asdict(found) if found else None)
+    if content is None:
+        return None
+    state = State(**content)
+    if not workers.chief:
+        checkpoints.load(state)
+    return state
+
+
+def _save(checkpoints: Checkpoints, step: int, job: Job) -> State:
+    """Worker 0 writes the checkpoint of a step; the others wait until it is there."""
+    workers = job.workers
+    if workers.count > 1:
+        own = int(fingerprint(job.model)[:15], 16)
+        found = workers.gather([own])[:, 0]
+        others = np.flatnonzero(found != found[0])
+        if len(others):
+            raise RuntimeError(
+                f"After step {step} the workers {others.tolist()} have other weights than worker "
+                "0. Their hardware may be at fault; if it is not, please report this."
+            )
+    state = checkpoints.save(step) if workers.chief else None
+    return State(**workers.from_chief(dataclasses.asdict(state) if state else None))
+
+
+def check_bad_records(workers: Workers, own: Collection[int], most: int, budget: int) -> None:
+    """Raises InputError where the workers together have met more bad records than are allowed.
+
+    own: the numbers of this worker's. most: how many the worker with most of them has met.
+    """
+    if workers.count == 1 or most == 0:
+        return  # a reader keeps to the budget itself
+    row = [*sorted(own), *[-1] * (most - len(own))]
+    met = set(workers.gather(row).ravel().tolist()) - {-1}
+    if len(met) > budget:
+        raise InputError(
+            f"The workers have met {len(met)} bad records, each named where it was read; "
+            f"--max_bad_records={budget} allows fewer."
+        )
 
 
 def due(done: int, every: int | None) -> bool:
@@ -99,19 +182,31 @@ def advance(
     iterator: Iterator,
     first: int,
     stop: int,
-    steps_per_call: int,
+    pace: Pace,
+    meet: Callable[[], bool],
     rate: optimizers.Schedule,
     monitor: Monitor,
-) -> None:
-    """Runs the steps first..stop-1 and reports them as one line of metrics."""
-    start = time.monotonic()
-    calls = [
-        train(iterator, *_int64(begin, min(steps_per_call, stop - begin)))
-        for begin in range(first, stop, steps_per_call)
-    ]
+) -> tuple[int, bool]:
+    """Runs the steps first..stop-1, in calls that keep the pace, and reports them as one line.
+
+    Returns the number of the next step, and whether all workers are to stop there.
+    """
+    start, done, stopping = time.monotonic(), first, False
+    calls = []
+    while done < stop and not stopping:
+        steps, begin = min(pace.steps, stop - done), time.monotonic()
+        with bounded(
+            pace.limit(steps), lambda done=done: f"Step {done} or one of the next stalled."
+        ):
+            history = train(iterator, *_int64(done, steps))
+            calls.append([column.numpy() for column in history])
+            pace.note(time.monotonic() - begin, steps)
+            stopping = meet()
+        done += steps
     history = step.History(*(np.concatenate(column) for column in zip(*calls, strict=True)))
     seconds = time.monotonic() - start
-    monitor.training(stop, _summary(history, seconds, float(rate(tf.constant(stop - 1)))))
+    monitor.training(done, _summary(history, seconds, float(rate(tf.constant(done - 1)))))
+    return done, stopping
 
 
 def _summary(history: step.History, seconds: float, learning_rate: float) -> dict[str, float]:
@@ -136,10 +231,11 @@ def _summary(history: step.History, seconds: float, learning_rate: float) -> dic
 def _start_rows(job, plan, total_steps, stored, state, trace) -> Iterator[tuple[str, str]]:
     inputs, run, manifest = job.config.input, job.config.run, job.manifests[TRAIN]
     gpus = len(tf.config.list_physical_devices("GPU"))
+    workers = f"{job.workers.count} workers, each " if job.workers.count > 1 else ""
     yield (
         "devices",
-        f"{len(job.devices)} x {job.environment['device']}: {', '.join(job.devices)}; TensorFlow "
-        f"sees {gpus or 'no'} GPU{'s' * (gpus != 1)}",
+        f"{workers}{len(job.devices)} x {job.environment['device']}: {', '.join(job.devices)}; "
+        f"TensorFlow sees {gpus or 'no'} GPU{'s' * (gpus != 1)}",
     )
     yield (
         "batch",

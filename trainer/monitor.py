@@ -18,14 +18,28 @@ METRICS_FILE = "metrics.jsonl"
 class Monitor:
     """The run's voice; a context manager. On a terminal a live bar, elsewhere plain lines."""
 
-    def __init__(self, run_dir: Path, total_steps: int, steps_per_epoch: int, first_step: int):
-        """Takes back what an earlier launch said about steps that are done again."""
+    def __init__(
+        self,
+        run_dir: Path,
+        total_steps: int,
+        steps_per_epoch: int,
+        first_step: int,
+        chief: bool = True,
+    ):
+        """Takes back what an earlier launch said about steps that are done again.
+
+        A worker that is not the chief writes no file, and shows nothing but what it says.
+        """
+        self._chief = chief
         self._console = Console(highlight=False, soft_wrap=True)
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._metrics = run_dir / METRICS_FILE
-        _rewind(self._metrics, first_step)
-        self._events = tf.summary.create_file_writer(str(run_dir))
+        if chief:
+            _rewind(self._metrics, first_step)
+            self._events = tf.summary.create_file_writer(str(run_dir))
+        else:
+            self._events = tf.summary.create_noop_writer()
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=30),
@@ -36,7 +50,7 @@ class Monitor:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (chief and self._console.is_terminal),
         )
         self._task = self._progress.add_task(
             "",
@@ -59,12 +73,20 @@ class Monitor:
         """One line."""
         self._console.print(text, markup=False)
 
+    def report(self, text: str) -> None:
+        """One line about the run as a whole, from the chief."""
+        if self._chief:
+            self.say(text)
+
     def card(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """A titled table of two columns."""
-        card(self._console, title, rows)
+        if self._chief:
+            card(self._console, title, rows)
 
     def training(self, step: int, metrics: Mapping[str, float]) -> None:
         """The steps since the last call, as trainer.loop sums them up."""
+        if not self._chief:
+            return
         self._record(step, metrics)
         loss, speed = metrics["train/loss"], metrics["images_per_second"]
         if skipped := metrics["train/skipped_steps"]:
@@ -84,6 +106,8 @@ class Monitor:
 
     def evaluation(self, step: int, metrics: Mapping[str, float], fingerprint: str) -> None:
         """An evaluation at a checkpoint."""
+        if not self._chief:
+            return
         self._record(step, {**metrics, "fingerprint": fingerprint})
 
     def _record(self, step: int, metrics: Mapping[str, float | str]) -> None:
