@@ -13,6 +13,9 @@ JOINS = {"assembly", "benchmark", "doctor", "evaluate", "export", "input_benchma
 # the exact sum for the step.
 LEAF_IMPORTS = {
     "cluster": {"trainer.environment", "trainer.errors"},
+    "kubernetes": {"trainer.config", "trainer.environment", "trainer.errors"},
+    "local": {"trainer.config", "trainer.environment", "trainer.errors", "trainer.orphans"},
+    "slurm": {"trainer.config", "trainer.errors"},
     "config": {"input.config", "models.config", "trainer.errors"},
     "step": {"trainer.fixed_point"},
 }

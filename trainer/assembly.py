@@ -185,12 +185,7 @@ def _assemble(
     manifests: dict[str, Manifest],
 ) -> Job:
     run = settings.run
-
-    def missing() -> str:
-        absent = ", ".join(cluster.unreachable(workers)) or "none that cannot be reached"
-        return f"The {len(workers.addresses)} workers did not assemble; missing: {absent}."
-
-    with watchdog.bounded(run.start_seconds, missing):
+    with watchdog.assembling(run.start_seconds, workers.addresses):
         strategy = cluster.strategy(devices, run.intra_op_threads, run.deterministic, workers)
     first = next(iter(manifests.values()))
     classes, image_dtype = first.classes, _image_dtype(first)

@@ -1,7 +1,6 @@
 """From devices and workers to a tf.distribute strategy."""
 
 import os
-import socket
 
 import tensorflow as tf
 from tensorflow.python.distribute import collective_all_reduce_strategy
@@ -66,18 +65,6 @@ def strategy(
     # mismatch in the collective instance"); GPUs keep the default, NCCL.
     reduction = tf.distribute.ReductionToOneDevice() if on_cpu else None
     return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
-
-
-def unreachable(workers: Cluster) -> list[str]:
-    """Workers that nobody answers for: worker 2 at node9:20001."""
-    missing = []
-    for number, address in enumerate(workers.addresses):
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
-        except OSError as error:
-            missing.append(f"worker {number} at {address} ({error.strerror or error})")
-    return missing
 
 
 def _across_workers(names: list[str], workers: Cluster) -> tf.distribute.Strategy:

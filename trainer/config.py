@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -171,6 +172,57 @@ class BenchmarkConfig:
         for name in ("rounds", "image_size"):
             if getattr(self, name) < 1:
                 raise TrainerError(f"--{name} must be 1 or more, not {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """Where the workers of a run are started, and what becomes of them when one dies."""
+
+    where: Annotated[
+        Literal["local", "slurm", "kubernetes"],
+        "local: here; slurm: a batch job; kubernetes: prints a JobSet.",
+    ] = "local"
+    workers: Annotated[int, "Processes of the run, one command each."] = 1
+    gpus_per_worker: Annotated[
+        int | None, "GPUs of each. Unset, on this machine: all there are, shared out."
+    ] = None
+    max_restarts: Annotated[
+        int, "Restarts of all workers after one has failed; one that was preempted does not count."
+    ] = 3
+    grace_seconds: Annotated[
+        int, "From SIGTERM to SIGKILL: what a few steps and a checkpoint may take."
+    ] = 30
+    log_dir: Annotated[str, "Folder that gets a log of each worker, or of each Slurm job."] = "logs"
+    name: Annotated[str, "Of the Slurm job or the JobSet: small letters, digits and -."] = (
+        "samestep"
+    )
+    cpus_per_worker: Annotated[int | None, "CPU cores of each, on Slurm and Kubernetes."] = None
+    time: Annotated[str, "Slurm's time limit, as in 12:00:00."] = ""
+    sbatch: Annotated[str, "Further options of sbatch, as in '--partition=a100 --mem=0'."] = ""
+    dry_run: Annotated[bool, "Print Slurm's batch script, and submit nothing."] = False
+    image: Annotated[str, "Container image of the JobSet, with samestep in it."] = ""
+    claim: Annotated[str, "PersistentVolumeClaim that holds data_dir and run_dir."] = ""
+    mount: Annotated[str, "Where the JobSet's workers see it."] = "/data"
+    memory: Annotated[str, "Memory of each of the JobSet's workers, as in 64Gi."] = ""
+
+    def __post_init__(self):
+        for name, least in (
+            *(("workers", 1), ("gpus_per_worker", 0), ("max_restarts", 0)),
+            *(("grace_seconds", 1), ("cpus_per_worker", 1)),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise TrainerError(f"--{name} must be {least} or more, not {value}.")
+        # A label of DNS, with room for what JobSet adds to it.
+        if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", self.name):
+            raise TrainerError(
+                f"--name={self.name} must be 1 to 40 small letters, digits and -, a letter first."
+            )
+        if self.where == "kubernetes" and not (self.image and self.claim):
+            raise TrainerError(
+                "--where=kubernetes needs --image=IMAGE with samestep in it, and --claim=CLAIM, a "
+                "volume that all workers share."
+            )
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,7 @@ def _train(job: Job, training: Training, stored: Stored, stop_wanted: Callable[[
             if state and state.step == done and done % plan.steps_per_epoch == 0:
                 if state.evaluation is None:
                     steps = job.readers[VALIDATION].records / plan.images_per_step
-                    with bounded(
-                        pace.limit(steps), lambda done=done: f"The evaluation at {done} stalled."
-                    ):
+                    with bounded(pace.limit(steps), f"The evaluation at {done} stalled."):
                         result = evaluation()
                     if workers.chief:
                         checkpoints.note_evaluation(state, result.to_json())
@@ -110,9 +108,7 @@ def _train(job: Job, training: Training, stored: Stored, stop_wanted: Callable[[
                 or done % plan.steps_per_epoch == 0
                 or due(done, run.checkpoint_every_steps)
             ):
-                with bounded(
-                    pace.limit(0), lambda done=done: f"The checkpoint of step {done} stalled."
-                ):
+                with bounded(pace.limit(0), f"The checkpoint of step {done} stalled."):
                     state = _save(checkpoints, done, job)
             if stopping:
                 raise PreemptedError(
@@ -195,9 +191,7 @@ def advance(
     calls = []
     while done < stop and not stopping:
         steps, begin = min(pace.steps, stop - done), time.monotonic()
-        with bounded(
-            pace.limit(steps), lambda done=done: f"Step {done} or one of the next stalled."
-        ):
+        with bounded(pace.limit(steps), f"Step {done} or one of the next stalled."):
             history = train(iterator, *_int64(done, steps))
             calls.append([column.numpy() for column in history])
             pace.note(time.monotonic() - begin, steps)

@@ -3,11 +3,13 @@
 import faulthandler
 import os
 import statistics
+import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from trainer.errors import STALLED
 
@@ -19,8 +21,21 @@ SECONDS_PER_CALL = 3
 
 
 @contextmanager
-def bounded(seconds: float, what: Callable[[], str]) -> Iterator[None]:
-    """Ends the process, with what() and the stacks of all its threads, where the body takes longer.
+def assembling(seconds: float, addresses: Sequence[str]) -> Iterator[None]:
+    """Ends the process by SIGABRT where the body takes longer: the missing workers, the stacks."""
+    if len(addresses) == 1:
+        yield
+        return
+    faulthandler.enable()
+    watch = Path(__file__).with_name("absent.py")
+    argv = [sys.executable, "-I", "-S", str(watch), str(os.getpid()), str(seconds), *addresses]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE):  # leaving closes its stdin
+        yield
+
+
+@contextmanager
+def bounded(seconds: float, what: str) -> Iterator[None]:
+    """Ends the process where the body takes longer: what is wrong, and the stacks of all threads.
 
     The exit code is STALLED. A thread of its own does it: the one that hangs cannot.
     """
@@ -33,8 +48,8 @@ def bounded(seconds: float, what: Callable[[], str]) -> Iterator[None]:
         timer.cancel()
 
 
-def _end(seconds: float, what: Callable[[], str]) -> None:
-    print(f"error: {what()} Nothing happened for {seconds:.0f} s; where the threads are:")
+def _end(seconds: float, what: str) -> None:
+    print(f"error: {what} Nothing happened for {seconds:.0f} s; where the threads are:")
     sys.stdout.flush()
     faulthandler.dump_traceback(sys.stdout, all_threads=True)
     os._exit(STALLED)
