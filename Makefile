@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-matrix coverage check clean
+.PHONY: help demo proof test test-matrix test-kill test-slurm coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,12 @@ test: $(VENV)/installed  ## All tests; those that need a GPU are skipped where t
 
 test-matrix: $(VENV)/installed  ## Every model, optimizer and precision on 1, 2 and 4 replicas: an hour.
 	$(in_venv) -m pytest -m matrix
+
+test-kill: $(VENV)/installed  ## 25 kills of workers of four runs: six minutes; docs/reliability.md.
+	$(in_venv) -m pytest -m kill -n 0 tests/test_launch.py --kill-table=docs/kills.md
+
+test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root; else skipped.
+	$(in_venv) -m pytest -m slurm -n 0 tests/test_slurm.py
 
 coverage: $(VENV)/installed  ## All tests, and the lines they do not reach.
 	$(in_venv) -m pytest --cov

@@ -18,6 +18,10 @@ THREADS = 2
 CLASSES = ("circle", "cross", "square")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kill-table", help="File that gets the kill matrix's table.")
+
+
 def pytest_configure():
     cluster.strategy([f"CPU:{i}" for i in range(4)], intra_op_threads=THREADS)
 
