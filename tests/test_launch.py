@@ -133,6 +133,7 @@ def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, worke
     assert launch.log.read_text().count("on 43/43, loss") == EPOCHS
 
 
+@pytest.mark.kill
 def test_a_run_moves_from_2x2_to_1x4_to_4x1(undisturbed, data_dir, tmp_path):
     run = tmp_path / "run"
     for workers, cpus, after in ((2, 2, 12), (1, 4, 40)):
@@ -197,9 +198,8 @@ def disturb(launch: Launch, kills: list[Kill], steps: list[int]) -> list[tuple[s
     """Sends each kill at its moment: (what, step, seconds until the run made a new step)."""
     outcomes, gone = [], set()
     for kill, step in zip(kills, steps, strict=True):
-        assert launch.until(
-            lambda _, k=kill, gone=gone: launch.workers().get(k.worker, 0) not in {0} | gone
-        )
+        fresh = lambda _, k=kill, old=gone: launch.workers().get(k.worker, 0) not in {0} | old  # noqa: E731
+        assert launch.until(fresh)
         assert launch.until(lambda run, k=kill, s=step: k.moment(run, s)), "the run was faster"
         process, start = launch.workers()[kill.worker], time.monotonic()
         before = steps_done(launch.run)
@@ -321,9 +321,10 @@ def test_every_worker_has_its_prefix_its_log_and_its_number(tmp_path):
     assert done.returncode == 0
     for worker in range(3):
         logged = (tmp_path / "logs" / f"worker-{worker}.log").read_text()
-        first, second = sorted(logged.splitlines(), reverse=True)
-        assert json.loads(second)["task"] == {"type": "worker", "index": worker}
-        assert f"[{worker}] {first}" in done.stdout.splitlines()
+        said, configuration = sorted(logged.splitlines())
+        assert json.loads(configuration)["task"] == {"type": "worker", "index": worker}
+        for line in (said, configuration):
+            assert f"[{worker}] {line}" in done.stdout.splitlines()
 
 
 def test_the_root_cause_comes_first_and_its_code_is_returned(tmp_path):
