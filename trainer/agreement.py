@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.errors import WorkerLostError
+from trainer.errors import ClusterError
 
 _LOST = (
     tf.errors.UnavailableError,
@@ -51,7 +51,7 @@ class Workers:
 
 @contextmanager
 def naming_lost_workers() -> Iterator[None]:
-    """Turns TensorFlow's error about a worker that is gone into a WorkerLostError."""
+    """Turns TensorFlow's error about a worker that is gone into a ClusterError."""
     try:
         yield
     except _LOST as error:
@@ -60,7 +60,7 @@ def naming_lost_workers() -> Iterator[None]:
         if not others and "Collective ops" not in error.message:
             raise
         which = f"Worker {' or '.join(others)}" if others else "Another worker"
-        raise WorkerLostError(
+        raise ClusterError(
             f"{which} is gone. What became of it stands in its own output."
         ) from None
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow.python.distribute import collective_all_reduce_strategy
 
 from trainer.environment import Cluster
-from trainer.errors import TrainerError
+from trainer.errors import ClusterError, TrainerError
 
 
 def devices(virtual_cpus: int | None = None, gpus: int | None = None) -> list[str]:
@@ -81,7 +81,16 @@ def _across_workers(names: list[str], workers: Cluster) -> tf.distribute.Strateg
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=ways.RING if on_cpu else ways.NCCL
     )
-    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    except tf.errors.UnknownError as error:
+        if "gRPC server" not in error.message:
+            raise
+        own = workers.addresses[workers.index]
+        raise ClusterError(
+            f"Worker {workers.index} cannot listen at {own}: another process has the port. Give it "
+            "another one, or end that process."
+        ) from None
 
 
 def _configure_cpus(replicas: int, intra_op_threads: int) -> None:

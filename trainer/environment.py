@@ -106,7 +106,7 @@ def _from_slurm(environment: Mapping[str, str], scontrol: Callable[..., str]) ->
             f"Slurm's tasks cannot be told apart: {tasks} on {nodes}, {counts} a node. Use srun "
             "with --distribution=block."
         )
-    ports = [SLURM_PORTS[(seed + place) % len(SLURM_PORTS)] for _, place in places]
+    ports = [SLURM_PORTS[(seed + task) % len(SLURM_PORTS)] for task in range(tasks)]
     hosts = [found.get(names[node], names[node]) for node, _ in places]
     return Cluster(tuple(f"{h}:{p}" for h, p in zip(hosts, ports, strict=True)), index)
 

@@ -10,8 +10,8 @@ class TrainerError(ValueError):
     exit_code = 2
 
 
-class WorkerLostError(TrainerError):
-    """Another worker of the run is gone; what became of it stands in its own output."""
+class ClusterError(TrainerError):
+    """The cluster is at fault and no setting: a worker is gone, or a port taken."""
 
     exit_code = 69  # EX_UNAVAILABLE of sysexits.h
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from trainer import orphans
 from trainer.config import LaunchConfig
 from trainer.environment import Cluster
-from trainer.errors import PreemptedError, TrainerError, WorkerLostError
+from trainer.errors import ClusterError, PreemptedError, TrainerError
 
 MARK = "SAMESTEP_LAUNCH"  # the variable by which a launch knows its processes
 TAIL_LINES = 40  # of the worker that failed, shown again
@@ -85,7 +85,7 @@ def launch(command: Sequence[str], config: LaunchConfig) -> int:
 def root_cause(ends: Sequence[Ended]) -> Ended:
     """Of workers that ended, in their order: the one that took the others with it."""
     failed = [end for end in ends if end.code != 0]
-    own = [e for e in failed if not e.stopped and e.code != WorkerLostError.exit_code]
+    own = [e for e in failed if not e.stopped and e.code != ClusterError.exit_code]
     # Where all others say that one is gone, it is the one that had to be stopped.
     hung = [end for end in failed if end.stopped and end.code == -signal.SIGKILL]
     return (own or hung or failed)[0]
