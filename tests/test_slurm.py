@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 # Sorted as text, node10 comes before node9: ranks would get each other's address.
 NODES = {"node9": "127.0.0.9", "node10": "127.0.0.10"}
 PORT = 16_817
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 180
 
 
 def until(happened: Callable[[], object]) -> None:
@@ -49,6 +49,8 @@ def slurm(tmp_path_factory):
         "SlurmUser=root",
         "SlurmdUser=root",
         "AuthType=auth/munge",
+        # A requeued job starts after its credential has expired; 120 s by default.
+        "AuthInfo=cred_expire=5",
         # Not NoInAddrAny: slurmd would listen at its host's address, not at its node's.
         "CommunicationParameters=NoCtldInAddrAny",
         "ProctrackType=proctrack/linuxproc",
