@@ -23,7 +23,7 @@ test-matrix: $(VENV)/installed  ## Every model, optimizer and precision on 1, 2 
 	$(in_venv) -m pytest -m matrix
 
 test-kill: $(VENV)/installed  ## 25 kills of workers of four runs: six minutes; docs/reliability.md.
-	$(in_venv) -m pytest -m kill -n 0 tests/test_launch.py --kill-table=docs/kills.md
+	$(in_venv) -m pytest -m kill -n 0 tests/test_launch.py --kill-table=docs/reliability.md
 
 test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root; else skipped.
 	$(in_venv) -m pytest -m slurm -n 0 tests/test_slurm.py

@@ -60,6 +60,7 @@ def slurm(tmp_path_factory):
         "SelectTypeParameters=CR_Core",
         "ReturnToService=2",
         "KillWait=5",
+        "SchedulerParameters=bf_interval=1,sched_interval=5",
         "MinJobAge=3600",
         f"StateSaveLocation={folder}/state",
         f"SlurmdSpoolDir={folder}/spool/%n",

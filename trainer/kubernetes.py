@@ -102,7 +102,7 @@ def _pod(command: Sequence[str], config: LaunchConfig) -> dict[str, Any]:
                     {"name": ADDRESS_VARIABLE, "value": address},
                     {"name": "PYTHONUNBUFFERED", "value": "1"},
                 ],
-                "ports": [{"containerPort": PORT}],
+                "ports": [{"containerPort": PORT, "protocol": "TCP"}],
                 "resources": {"limits": resources},
                 "volumeMounts": [
                     {"name": "data", "mountPath": config.mount},
