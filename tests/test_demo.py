@@ -207,7 +207,8 @@ def examples() -> list[str]:
         for path in TEXTS
         for block in re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
     ]
-    lines = [line for block in [*blocks, demo.OWN_IMAGES] for line in block.splitlines()]
+    joined = [block.replace("\\\n", " ") for block in [*blocks, demo.OWN_IMAGES]]
+    lines = [line for block in joined for line in block.splitlines()]
     lines = [line.strip().removeprefix("$ ") for line in lines]
     return [line for line in lines if re.match(r"samestep-\S+ .*--|python -m", line)]
 
@@ -217,7 +218,11 @@ def test_an_example_can_be_typed(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     typed = max((typed for typed in COMMANDS if line.startswith(typed)), key=len, default=None)
     assert typed, f"there is no such command; there are {', '.join(COMMANDS)}"
+    line, _, inner = line.partition(" -- ")
+    if inner:  # samestep-launch: what comes after it is a command too
+        test_an_example_can_be_typed(inner.partition(" > ")[0], monkeypatch)
     arguments = shlex.split(line.removeprefix(typed), comments=True)
+    arguments = [a for a in arguments if a.strip(".")]  # "..": and so on
     if ARGUMENTS.get(typed) and not arguments[0].startswith("-"):
         arguments[0] = f"--{ARGUMENTS[typed]}={arguments[0]}"
     arguments = [a for a in arguments if not a.endswith("your.flags")]
@@ -228,6 +233,7 @@ def test_an_example_can_be_typed(line, monkeypatch):
 def test_what_a_text_names_is_there(path):
     text = path.read_text()
     defined = {"flagfile", "help", "logdir"}  # the last one is tensorboard's
+    defined |= {"kill", "partition", "requeue", "signal"}  # Slurm's
     for config_types in COMMANDS.values():
         flag_values = FlagValues()
         for config_type in config_types:
