@@ -220,7 +220,7 @@ def test_an_example_can_be_typed(line, monkeypatch):
     assert typed, f"there is no such command; there are {', '.join(COMMANDS)}"
     line, _, inner = line.partition(" -- ")
     if inner:  # samestep-launch: what comes after it is a command too
-        test_an_example_can_be_typed(inner.partition(" > ")[0], monkeypatch)
+        test_an_example_can_be_typed(inner.partition(" > ")[0].strip(), monkeypatch)
     arguments = shlex.split(line.removeprefix(typed), comments=True)
     arguments = [a for a in arguments if a.strip(".")]  # "..": and so on
     if ARGUMENTS.get(typed) and not arguments[0].startswith("-"):

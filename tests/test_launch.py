@@ -37,7 +37,7 @@ class Launch:
     def __init__(self, data_dir, run: Path, workers: int, cpus: int, epochs: int, *flags: str):
         self.run = run
         self.log = run.with_suffix(".log")
-        launch = [f"--workers={workers}", f"--log_dir={run}-logs", "--grace_seconds=10", *flags]
+        launch = [f"--workers={workers}", f"--logs={run}-logs", "--grace_seconds=10", *flags]
         train = [*TRAIN, f"--data_dir={data_dir}", f"--run_dir={run}", f"--epochs={epochs}"]
         command = [sys.executable, "-m", "scripts.train", *train, f"--virtual_cpus={cpus}"]
         with self.log.open("ab") as log:
@@ -285,7 +285,7 @@ def test_a_worker_that_stalls_is_ended_with_its_stacks_and_started_again(data_di
     done = subprocess.run(
         [
             *(sys.executable, "-m", "scripts.launch", "--workers=2", "--grace_seconds=5"),
-            *(f"--log_dir={tmp_path / 'logs'}", "--", sys.executable),
+            *(f"--logs={tmp_path / 'logs'}", "--", sys.executable),
             *(str(tmp_path / "stalling.py"), *train, "--virtual_cpus=1", "--stall_seconds=8"),
         ],
         capture_output=True,
@@ -322,7 +322,7 @@ def test_workers_that_do_not_come_are_named(data_dir, tmp_path):
 def launch_of(command: str, *flags: str, tmp_path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [
-            *(sys.executable, "-m", "scripts.launch", f"--log_dir={tmp_path / 'logs'}", *flags),
+            *(sys.executable, "-m", "scripts.launch", f"--logs={tmp_path / 'logs'}", *flags),
             *("--", "bash", "-c", command),
         ],
         capture_output=True,
@@ -367,7 +367,7 @@ def test_nothing_survives_the_launcher(tmp_path, number):
     with subprocess.Popen(
         [
             *(sys.executable, "-m", "scripts.launch", "--workers=2"),
-            *(f"--log_dir={tmp_path / 'logs'}", "--", "bash", "-c"),
+            *(f"--logs={tmp_path / 'logs'}", "--", "bash", "-c"),
             f"trap '' INT TERM; setsid {mark} & {mark}; true",
         ],
         cwd=ROOT,

@@ -100,7 +100,7 @@ def submit(folder: Path, *flags: str, epochs: int) -> str:
     """Submits a run of two workers with samestep-launch; returns the job's number."""
     train = [sys.executable, "-m", "scripts.train", *TRAIN, *flags, f"--epochs={epochs}"]
     launch = [
-        *("scripts.launch", "--where=slurm", "--workers=2", f"--log_dir={folder}"),
+        *("scripts.launch", "--where=slurm", "--workers=2", f"--logs={folder}"),
         *("--name=test", "--grace_seconds=20", "--sbatch=--spread-job --ntasks-per-node=1"),
     ]
     done = subprocess.run(

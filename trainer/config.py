@@ -192,7 +192,7 @@ class LaunchConfig:
     grace_seconds: Annotated[
         int, "From SIGTERM to SIGKILL: what a few steps and a checkpoint may take."
     ] = 30
-    log_dir: Annotated[str, "Folder that gets a log of each worker, or of each Slurm job."] = "logs"
+    logs: Annotated[str, "Folder that gets a log of each worker, or of each Slurm job."] = "logs"
     name: Annotated[str, "Of the Slurm job or the JobSet: small letters, digits and -."] = (
         "samestep"
     )

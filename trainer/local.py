@@ -46,12 +46,12 @@ def launch(command: Sequence[str], config: LaunchConfig) -> int:
     the code of the worker that failed first, once there are no restarts left; 2, a wrong setting,
     is not tried again.
     """
-    log_dir, restarts = Path(config.log_dir), 0
-    log_dir.mkdir(parents=True, exist_ok=True)
+    logs, restarts = Path(config.logs), 0
+    logs.mkdir(parents=True, exist_ok=True)
     gpus = share_out(visible_gpus(os.environ), config.workers, config.gpus_per_worker)
     with _events() as events:
         while True:
-            attempt = _Attempt(command, config.workers, gpus, log_dir, events)
+            attempt = _Attempt(command, config.workers, gpus, logs, events)
             try:
                 ends, asked = attempt.run(config.grace_seconds)
             finally:
@@ -120,7 +120,7 @@ class _Attempt:
         command: Sequence[str],
         workers: int,
         gpus: Sequence[Sequence[str]],
-        log_dir: Path,
+        logs: Path,
         events: queue.SimpleQueue,
     ):
         self._events = events
@@ -158,7 +158,7 @@ class _Attempt:
                 self.end()
                 raise TrainerError(f"{command[0]} cannot be started: {error.strerror}.") from None
             self._processes.append(process)
-            log = (log_dir / f"worker-{worker}.log").open("ab")
+            log = (logs / f"worker-{worker}.log").open("ab")
             self._readers.append(self._thread(self._copy, worker, process, log))
             self._thread(self._await, worker, process)
 

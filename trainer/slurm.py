@@ -29,7 +29,7 @@ def batch_script(command: Sequence[str], config: LaunchConfig) -> Iterator[str]:
     Slurm sends SIGTERM to the tasks ahead of the time limit; they save and end with 75. Then, and
     after a failure, the job puts itself back into the queue; Slurm itself does after a node's.
     """
-    log_dir = shlex.quote(config.log_dir)
+    logs = shlex.quote(config.logs)
     yield "#!/bin/bash"
     yield f"#SBATCH --job-name={config.name}"
     yield f"#SBATCH --ntasks={config.workers}"
@@ -42,7 +42,7 @@ def batch_script(command: Sequence[str], config: LaunchConfig) -> Iterator[str]:
     yield f"#SBATCH --signal=TERM@{config.grace_seconds}"
     yield "#SBATCH --requeue"
     yield "#SBATCH --open-mode=append"
-    yield f"#SBATCH --output={config.log_dir}/%x-%j.log"
+    yield f"#SBATCH --output={config.logs}/%x-%j.log"
     if config.sbatch:
         yield f"#SBATCH {config.sbatch}"
     yield ""
@@ -50,7 +50,7 @@ def batch_script(command: Sequence[str], config: LaunchConfig) -> Iterator[str]:
     yield "trap 'stopped=yes' TERM  # scancel, or Slurm's own preemption, which requeues by itself"
     yield f"srun --kill-on-bad-exit=1 --label --distribution=block {shlex.join(command)}"
     yield "code=$?"
-    yield f'failures={log_dir}/"$SLURM_JOB_NAME-$SLURM_JOB_ID.failures"'
+    yield f'failures={logs}/"$SLURM_JOB_NAME-$SLURM_JOB_ID.failures"'
     yield f"case $stopped-$code in yes-*|no-0|no-{TrainerError.exit_code}) exit $code ;; esac"
     yield f'[ $code = {PreemptedError.exit_code} ] || echo "exit code $code" >> "$failures"'
     yield f'if [ "$(cat "$failures" 2>/dev/null | wc -l)" -le {config.max_restarts} ]; then'
