@@ -95,3 +95,17 @@ def test_what_does_not_change_the_result_may_differ():
 def test_settings_check_themselves(make, words):
     with pytest.raises(TrainerError, match=words):
         make()
+
+
+def test_a_worker_that_differs_is_named():
+    config.check_workers(STORED, STORED, 1)
+    other = replace(
+        STORED,
+        config=replace(CONFIG, run=replace(CONFIG.run, seed=1)),
+        data={"train": "1", "validation": "3"},
+        environment={"device": "GPU"},
+    )
+    with pytest.raises(TrainerError) as refusal:
+        config.check_workers(STORED, other, 3)
+    for word in ("Worker 3", "--seed=1 (worker 0 has 0)", "other validation records", "device GPU"):
+        assert word in str(refusal.value)

@@ -3,18 +3,22 @@
 import json
 import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import THREADS
 
 from input.config import InputConfig
+from input.errors import InputError
 from models.config import ModelConfig
 from trainer import evaluate, loop, step
 from trainer.config import Config, EvaluateConfig, Hardware, OptimizerConfig, RunConfig
-from trainer.errors import TrainerError
+from trainer.errors import PreemptedError, TrainerError
+from trainer.watchdog import Pace
 
 HARDWARE = Hardware(virtual_cpus=2)
 
@@ -124,6 +128,59 @@ def test_two_launches_in_one_directory_are_refused(finished, data_dir):
     run_dir, _ = finished
     with loop._only_launch(run_dir), pytest.raises(TrainerError, match="Another process trains"):
         loop.fit(settings(data_dir, run_dir), HARDWARE)
+
+
+def test_sigterm_saves_and_the_run_goes_on(finished, data_dir, tmp_path, monkeypatch):
+    def advance(*args, original=loop.advance):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "advance", advance)
+        with pytest.raises(PreemptedError, match="stopped by SIGTERM after step 1 of 15") as stop:
+            loop.fit(settings(data_dir, tmp_path), HARDWARE)
+    signal.signal(signal.SIGTERM, before)  # a process that stops ignores further ones
+    assert stop.value.exit_code == 75
+    assert (tmp_path / "checkpoints" / "step-00000001").is_dir()
+    _, undisturbed = finished
+    assert loop.fit(settings(data_dir, tmp_path), HARDWARE).fingerprint == undisturbed.fingerprint
+
+
+class Gathered:
+    """Workers that have met these bad records."""
+
+    def __init__(self, *met: list[int]):
+        self.count, self._met = len(met), met
+
+    def gather(self, own):
+        rows = [[*row, *[-1] * (len(own) - len(row))] for row in self._met]
+        assert own == rows[0]
+        return np.array(rows)
+
+
+def test_the_workers_share_one_budget_of_bad_records():
+    same = Gathered([3, 5], [5])
+    loop.check_bad_records(same, {5: "", 3: ""}, most=2, budget=2)
+    with pytest.raises(InputError, match=r"met 3 bad records.*--max_bad_records=2"):
+        loop.check_bad_records(Gathered([3, 5], [7]), {3: "", 5: ""}, most=2, budget=2)
+
+
+def test_calls_keep_a_pace_and_a_limit():
+    pace = Pace(steps_per_call=20, stall_seconds=None)
+    assert (pace.steps, pace.limit(1)) == (1, 300)
+    pace.note(30, 1)  # the first call is slow
+    for _ in range(2):
+        pace.note(5, 10)
+    assert pace.proposal() == 6
+    assert pace.limit(6) == 300 + 6 * 0.5
+    pace = Pace(steps_per_call=20, stall_seconds=8)
+    pace.note(0.02, 20)
+    assert pace.proposal() == 20
+    assert pace.limit(20) == pytest.approx(8.02)
+    slow = Pace(steps_per_call=20, stall_seconds=None)
+    slow.note(100, 1)
+    assert (slow.proposal(), slow.limit(1)) == (1, 1100)
 
 
 def test_memory_stays_in_2000_steps(data_dir, tmp_path):
