@@ -27,6 +27,9 @@ _WAY_OUT = (
 )
 
 
+INDEX_BYTES = 12  # of memory for each record: its offset and its length
+
+
 @dataclass(frozen=True)
 class Shard:
     """One TFRecord file."""

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("input", "models", "trainer", "scripts")
 # Modules of trainer that join input, models and the leaves; every other one is a leaf.
-JOINS = {"assembly", "benchmark", "doctor", "evaluate", "export", "input_benchmark", "loop"}
+JOINS = {"assembly", "benchmark", "doctor", "evaluate", "export", "input_benchmark", "loop", "plan"}
 # Besides trainer.errors, what a leaf may import of ours: settings for the definition of a run,
 # the exact sum for the step.
 LEAF_IMPORTS = {

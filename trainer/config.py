@@ -175,6 +175,24 @@ class BenchmarkConfig:
 
 
 @dataclass(frozen=True)
+class PlanConfig:
+    """Hardware that a run is planned for."""
+
+    workers: Annotated[int, "Processes of the run."] = 1
+    replicas_per_worker: Annotated[int, "Devices of each."] = 1
+    images_per_second: Annotated[
+        float | None, "Of one replica alone, as samestep-train shows it. Unset: no times."
+    ] = None
+    bandwidth_gigabits: Annotated[float, "Between two workers, in Gbit/s."] = 100.0
+
+    def __post_init__(self):
+        for name in ("workers", "replicas_per_worker", "images_per_second", "bandwidth_gigabits"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise TrainerError(f"--{name} must be above 0, not {value}.")
+
+
+@dataclass(frozen=True)
 class LaunchConfig:
     """Where the workers of a run are started, and what becomes of them when one dies."""
 
