@@ -22,7 +22,7 @@ test: $(VENV)/installed  ## All tests; those that need a GPU are skipped where t
 test-matrix: $(VENV)/installed  ## Every model, optimizer and precision on 1, 2 and 4 replicas: an hour.
 	$(in_venv) -m pytest -m matrix
 
-test-kill: $(VENV)/installed  ## 25 kills of workers of four runs: six minutes; docs/reliability.md.
+test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes; docs/reliability.md.
 	$(in_venv) -m pytest -m kill -n 0 tests/test_launch.py --kill-table=docs/reliability.md
 
 test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root; else skipped.

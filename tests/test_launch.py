@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ TRAIN = (
     *(f"--intra_op_threads={THREADS}", "--checkpoint_every_steps=3", "--log_every_steps=1"),
 )
 EPOCHS = 4  # of 5 steps
+RUNS_TO_KILL = 7
 EPOCHS_TO_KILL = 30  # long enough to be killed in the middle
 PATIENCE_SECONDS = 300
 SEED = random.SystemRandom().randrange(10**6)
@@ -225,14 +227,15 @@ def test_kills_end_in_restarts_and_the_same_weights(undisturbed, data_dir, tmp_p
 
 @pytest.mark.kill
 def test_the_kill_matrix(undisturbed, data_dir, tmp_path, request):
-    """Every kind of kill, three times over, and a worker that hangs; docs/reliability.md."""
+    """Every kind of kill nearly three times, and a worker that hangs; docs/reliability.md."""
     choose = random.Random(SEED)
     print(f"seed {SEED}")
     rows = []
     stop = Kill("SIGSTOP of worker 1 between steps", 1, between_steps, signal.SIGSTOP)
-    for number in range(4):
-        kills = choose.sample(KILLS, len(KILLS))[:6]
-        kills = [*kills[:3], stop, *kills[3:]] if number == 3 else kills
+    drawn = [kill for _ in range(3) for kill in choose.sample(KILLS, len(KILLS))]
+    # Three a run: the launcher waits longer before each restart.
+    for number in range(RUNS_TO_KILL):
+        kills = drawn[3 * number : 3 * number + 3] + [stop] * (number == 0)
         width = (EPOCHS_TO_KILL * 5 - 10) // len(kills)
         steps = [i * width + choose.randrange(1, width // 2) for i in range(len(kills))]
         launch = Launch(
@@ -253,7 +256,7 @@ def reliability(rows: list[tuple[str, int, float]], weights: str) -> str:
         "",
         "Written by `make test-kill`.",
         "",
-        "Four runs of `samestep-launch --workers=2 -- samestep-train ..`, 150 steps each, with a",
+        f"{RUNS_TO_KILL} runs of `samestep-launch --workers=2 -- samestep-train ..`, 150 steps each, with a",
         "checkpoint every 3 steps; the moments are drawn. The launcher starts the workers again.",
         f"{len(rows)} kills ended in the weights of the run on one CPU that was never killed:",
         f"`{weights}`.",
@@ -319,6 +322,15 @@ def test_workers_that_do_not_come_are_named(data_dir, tmp_path):
     assert "_initialize_multi_worker" in done.stderr
 
 
+def test_workers_with_other_devices_are_refused(data_dir, tmp_path):
+    flags = shlex.join([*TRAIN, f"--data_dir={data_dir}", f"--run_dir={tmp_path / 'run'}"])
+    cpus = "$([[ $TF_CONFIG == *'\"index\": 1'* ]] && echo 2 || echo 1)"
+    train = f"exec {sys.executable} -m scripts.train {flags} --virtual_cpus={cpus}"
+    done = launch_of(train, "--workers=2", "--grace_seconds=15", tmp_path=tmp_path)
+    assert done.returncode == 2
+    assert "error: Worker 1 has 2 devices (CPU:0, CPU:1), worker 0 has 1." in done.stdout
+
+
 def launch_of(command: str, *flags: str, tmp_path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [
@@ -328,7 +340,7 @@ def launch_of(command: str, *flags: str, tmp_path) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
 
 

@@ -4,6 +4,7 @@ import os
 
 import tensorflow as tf
 from tensorflow.python.distribute import collective_all_reduce_strategy
+from tensorflow.python.eager import context
 
 from trainer.environment import Cluster
 from trainer.errors import ClusterError, TrainerError
@@ -82,7 +83,7 @@ def _across_workers(names: list[str], workers: Cluster) -> tf.distribute.Strateg
         implementation=ways.RING if on_cpu else ways.NCCL
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        made = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except tf.errors.UnknownError as error:
         if "gRPC server" not in error.message:
             raise
@@ -91,6 +92,15 @@ def _across_workers(names: list[str], workers: Cluster) -> tf.distribute.Strateg
             f"Worker {workers.index} cannot listen at {own}: another process has the port. Give it "
             "another one, or end that process."
         ) from None
+    # TensorFlow takes it for granted that all have as many devices, and waits for ever if not.
+    context.context().set_config_key_value(f"samestep/devices/{workers.index}", str(len(names)))
+    first = int(context.context().get_config_key_value("samestep/devices/0"))
+    if first != len(names):
+        raise TrainerError(
+            f"Worker {workers.index} has {len(names)} devices ({', '.join(names)}), worker 0 has "
+            f"{first}. Give all the same number: --gpus=N or --virtual_cpus=N."
+        )
+    return made
 
 
 def _configure_cpus(replicas: int, intra_op_threads: int) -> None:
