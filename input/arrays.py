@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from input.errors import InputError
+from input.errors import BadRecordError, InputError
 from input.reader import Block
 from input.records import ENCODED
 
@@ -42,17 +42,21 @@ class ArrayReader:
         self.image_shape = (*images.shape[1:3], 3)
         self.image_dtype = images.dtype
         self.schema = ENCODED  # of no record
-        self.bad_records: dict = {}
+        self.bad_records: dict[int, BadRecordError] = {}
         self.failure = None
         self.pixels = images
         self._labels = labels.astype(np.int32)
 
-    def read(self, numbers: np.ndarray) -> Block:
-        """int64[n] record numbers, -1 for padding -> Block of pixels [n, h, w, 3]."""
-        images = np.zeros((len(numbers), *self.image_shape), self.image_dtype)
-        labels = np.zeros(len(numbers), np.int32)
-        present = numbers >= 0
-        images[present] = self.pixels[numbers[present]]  # one channel becomes three
-        labels[present] = self._labels[numbers[present]]
-        sizes = np.zeros((len(numbers), 2), np.int32)
+    def read(self, indices: np.ndarray) -> Block:
+        """int64[n] record indices, -1 for padding -> Block of pixels [n, h, w, 3]."""
+        images = np.zeros((len(indices), *self.image_shape), self.image_dtype)
+        labels = np.zeros(len(indices), np.int32)
+        present = indices >= 0
+        images[present] = self.pixels[indices[present]]  # one channel becomes three
+        labels[present] = self._labels[indices[present]]
+        sizes = np.zeros((len(indices), 2), np.int32)
         return Block(images, sizes, labels, present.astype(np.float32))
+
+    def reject(self, index: int, reason: str) -> None:
+        """Pixels in memory need no decoding, so none is ever bad."""
+        raise InputError(f"Image {index} in memory: {reason}.")

@@ -1,7 +1,9 @@
 """What can be wrong with the input, said in one line that names the thing and the way out."""
 
+from input.foundation.errors import UserError
 
-class InputError(ValueError):
+
+class InputError(UserError):
     """A setting, file or folder of the input is wrong; the message is all a user needs."""
 
 

@@ -6,28 +6,28 @@ TFRecord included. NVIDIA DALI's TFRecord reader takes the same files (its tfrec
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from input.config import SPLITS
 from input.errors import InputError
+from input.foundation import durable, typed_json
 from input.records import ENCODED, FOOTER_BYTES, HEADER_BYTES, Schema
 
 MANIFEST_FILE = "manifest.json"
-VERSION = 1
 
 _WAY_OUT = (
     "Copy {folder} again from where it is whole, or remove it and write it again: "
-    "samestep-records write --images=DIR --out={out}, or index for records of others"
+    "samestep-records write --images=DIR --out={out}, or samestep-records index for TFRecords that "
+    "others wrote"
 )
 
-
-INDEX_BYTES = 12  # of memory for each record: its offset and its length
+INDEX_BYTES = 12  # memory of each record: its offset and its length
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,23 @@ class Shard:
         return f"{Path(self.file).name}.idx"
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """One split: its classes (a label is the place in `classes`) and its shards in record order."""
+@dataclass(frozen=True, kw_only=True)
+class ManifestFile:
+    """What manifest.json says about a split."""
 
-    folder: Path
-    classes: tuple[str, ...]
+    version: Literal[1] = 1
+    classes: tuple[str, ...]  # a label is the place of its class
     records_per_class: tuple[int, ...]
-    shards: tuple[Shard, ...]
+    shards: tuple[Shard, ...]  # in record order
     image_size: int | None  # pixels, where every image is a square of this size
     schema: Schema = ENCODED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(ManifestFile):
+    """One split: its folder, and what its manifest.json says."""
+
+    folder: Path
 
     @property
     def records(self) -> int:
@@ -92,10 +99,10 @@ class Index:
     lengths: np.ndarray  # int32[N], bytes, header and footer included
     first_record: np.ndarray  # int64[shards]
 
-    def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Record numbers int64[n] in 0..N-1 -> shard int64[n], offset int64[n], length int32[n]."""
-        shard = np.searchsorted(self.first_record, numbers, side="right") - 1
-        return shard, self.offsets[numbers], self.lengths[numbers]
+    def locate(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Record indices int64[n] in 0..N-1 -> shard int64[n], offset int64[n], length int32[n]."""
+        shard = np.searchsorted(self.first_record, indices, side="right") - 1
+        return shard, self.offsets[indices], self.lengths[indices]
 
 
 def load_index(manifest: Manifest) -> Index:
@@ -124,34 +131,13 @@ def save_index(folder: Path, shard: Shard, lengths: Iterable[int]) -> None:
     """Writes the index of a shard whose records have these lengths, header and footer included."""
     ends = list(accumulate(lengths, initial=0))
     lines = [f"{start} {end - start}\n" for start, end in pairwise(ends)]
-    _write_synced(folder / shard.index_file, "".join(lines))
+    durable.write(folder / shard.index_file, "".join(lines))
 
 
 def save(manifest: Manifest) -> None:
     """Writes manifest.json: after a crash there is the whole file or none."""
-    content = asdict(manifest)
-    del content["folder"]
-    path = manifest.folder / MANIFEST_FILE
-    temporary = path.with_suffix(".tmp")
-    _write_synced(temporary, json.dumps({"version": VERSION, **content}, indent=1))
-    temporary.replace(path)
-    sync_folder(manifest.folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` survive a power cut; fsync of a file does not cover its name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    content = {field.name: getattr(manifest, field.name) for field in fields(ManifestFile)}
+    durable.write(manifest.folder / MANIFEST_FILE, typed_json.dump(ManifestFile(**content)))
 
 
 def _read(folder: Path) -> Manifest:
@@ -167,74 +153,31 @@ def _read(folder: Path) -> Manifest:
             f"samestep-records write --images=DIR --out={folder.parent}"
         )
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
-        raise _broken(folder, f"{path} is not JSON: {error}") from None
-    if not isinstance(content, dict) or content.get("version") != VERSION:
-        version = content.get("version") if isinstance(content, dict) else None
-        raise _broken(folder, f"{path} has version {version}; this samestep reads {VERSION}")
-    try:
-        _check_types(content)
-        manifest = Manifest(
-            folder=folder,
-            classes=tuple(content["classes"]),
-            records_per_class=tuple(content["records_per_class"]),
-            shards=tuple(Shard(**shard) for shard in content["shards"]),
-            image_size=content["image_size"],
-            schema=_schema(content["schema"]),
-        )
-        counted = sum(manifest.records_per_class)
-        agrees = counted == manifest.records > 0
-        agrees &= len(manifest.classes) == len(manifest.records_per_class)
-        agrees &= manifest.image_size is None or manifest.image_size > 0
-        agrees &= all(shard.records > 0 for shard in manifest.shards)
-        agrees &= not any(Path(shard.file).is_absolute() for shard in manifest.shards)
-        indexes = {shard.index_file for shard in manifest.shards}
-        agrees &= len(indexes) == len(manifest.shards)
-    except KeyError as error:
-        raise _broken(folder, f"{path} has no {error}") from None
-    except TypeError as error:  # a list or number where there should be another
-        raise _broken(folder, f"{path} is no manifest: {error}") from None
-    if not agrees:
-        raise _broken(folder, f"{path} contradicts itself: its classes, counts and shards differ")
+        file = typed_json.load(ManifestFile, path)
+    except typed_json.JsonError as error:
+        raise _broken(folder, str(error)) from None
+    manifest = Manifest(folder=folder, **vars(file))
+    _check_consistency(manifest)
     return manifest
 
 
-def _check_types(content: dict) -> None:
-    """Raises TypeError for what is of another kind than save() writes, KeyError for what is not."""
-    shape = content["schema"]["raw_shape"]
-    checks = {
-        "classes": _all(content["classes"], str) and content["classes"] != [],
-        "records_per_class": _all(content["records_per_class"], int),
-        "image_size": content["image_size"] is None or _is(content["image_size"], int),
-        "shards": _all(content["shards"], dict)
-        and all(
-            [type(each.get(name)) for name in ("file", "records", "bytes", "sha256")]
-            == [str, int, int, str]
-            and "\0" not in each["file"]
-            for each in content["shards"]
-        ),
-        "schema": [type(content["schema"][key]) for key in ("image_key", "label_key")] == [str, str]
-        and _is(content["schema"]["label_offset"], int)
-        and content["schema"]["raw_dtype"] in (None, "uint8", "float32")
-        and (shape is None or (_all(shape, int) and len(shape) == 3 and min(shape) > 0)),
+def _check_consistency(manifest: Manifest) -> None:
+    """Raises InputError where the manifest contradicts itself."""
+    shards, shape = manifest.shards, manifest.schema.raw_shape
+    agrees = {
+        "classes": len(manifest.classes) == len(manifest.records_per_class) > 0,
+        "records_per_class": min(manifest.records_per_class, default=0) >= 0,
+        "records": sum(manifest.records_per_class) == manifest.records > 0,
+        "shards": all(shard.records > 0 and shard.bytes > 0 for shard in shards),
+        "shards' files": not any(Path(shard.file).is_absolute() for shard in shards),
+        "shards' names": len({shard.index_file for shard in shards}) == len(shards),
+        "image_size": manifest.image_size is None or manifest.image_size > 0,
+        "schema.raw_shape": shape is None or min(shape) > 0,
     }
-    for name, good in checks.items():
+    for name, good in agrees.items():
         if not good:
-            raise TypeError(f"{name} is {json.dumps(content[name])[:60]}")
-
-
-def _is(value: object, kind: type) -> bool:
-    return type(value) is kind  # isinstance would take True for a whole number
-
-
-def _all(values: object, kind: type) -> bool:
-    return _is(values, list) and all(_is(value, kind) for value in values)
-
-
-def _schema(content: dict) -> Schema:
-    shape = content["raw_shape"]
-    return Schema(**{**content, "raw_shape": None if shape is None else tuple(shape)})
+            path = manifest.folder / MANIFEST_FILE
+            raise _broken(manifest.folder, f"{path} contradicts itself: {name} cannot be so")
 
 
 def _check_size(folder: Path, shard: Shard) -> None:

@@ -1,8 +1,7 @@
-"""Record numbers -> image bytes, labels and weights: positioned reads, every byte checked.
+"""Record indices -> image bytes, labels and weights: positioned reads, every byte checked.
 
-35,600 records/s and core of 60 KB in random order, checksums
-included; TensorFlow's own reader, TFRecordDatasetV2 at the offset of each, reads 6,800
-(samestep-benchmark --what=reader).
+35,600 records/s and core of 60 KB in random order, checksums included; TensorFlow's own reader,
+TFRecordDatasetV2 at the offset of each, reads 6,800 (samestep-benchmark --what=reader).
 
 A bad record never shifts another: it stops the run, or, within the user's budget, keeps its slot
 with weight 0.
@@ -12,10 +11,10 @@ import base64
 import os
 import resource
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -45,6 +44,35 @@ class Block(NamedTuple):
     weights: np.ndarray  # float32[n]: 1, or 0 for padding and bad records
 
 
+class Reader(Protocol):
+    """Where images come from: RecordReader, input.arrays.ArrayReader."""
+
+    @property
+    def records(self) -> int: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int] | None: ...  # None: the bytes of schema
+
+    @property
+    def image_dtype(self) -> np.dtype: ...  # of pixels
+
+    @property
+    def schema(self) -> Schema: ...
+
+    @property
+    def bad_records(self) -> Mapping[int, BadRecordError]: ...
+
+    @property
+    def failure(self) -> BadRecordError | None: ...  # of the record that was one too many
+
+    def read(self, indices: np.ndarray) -> Block: ...
+
+    def reject(self, index: int, reason: str) -> None: ...
+
+
 class RecordReader:
     """The records of one split. Threads may read at the same time."""
 
@@ -67,19 +95,19 @@ class RecordReader:
         self._open_files: dict[int, _OpenFile] = {}
         self._max_open_files = _allow_open_files(len(self._paths))
 
-    def read(self, numbers: np.ndarray) -> Block:
-        """int64[n] record numbers, -1 for padding -> Block. Raises BadRecordError over the budget.
+    def read(self, indices: np.ndarray) -> Block:
+        """int64[n] record indices, -1 for padding -> Block. Raises BadRecordError over the budget.
 
         Without an image, the slot holds a black pixel, label 0 and weight 0.
         """
         blank, size = blank_image(self.schema)
-        images = np.empty(len(numbers), object)
-        images[:] = [blank] * len(numbers)  # np.full would take the zeros at its end away
-        sizes = np.full((len(numbers), 2), size, np.int32)
-        labels = np.zeros(len(numbers), np.int32)
-        weights = np.zeros(len(numbers), np.float32)
-        present = np.flatnonzero(numbers >= 0)
-        runs = list(self._runs(*self._index.locate(numbers[present])))
+        images = np.empty(len(indices), object)
+        images[:] = [blank] * len(indices)  # np.full would strip the zeros at its end
+        sizes = np.full((len(indices), 2), size, np.int32)
+        labels = np.zeros(len(indices), np.int32)
+        weights = np.zeros(len(indices), np.float32)
+        present = np.flatnonzero(indices >= 0)
+        runs = list(self._runs(*self._index.locate(indices[present])))
         with self._lock:
             self.reads += len(runs)
             self.bytes_read += sum(run.bytes for run in runs)
@@ -91,15 +119,15 @@ class RecordReader:
                     images[slot], labels[slot], *sizes[slot] = self._parse(*run.record(place))
                     weights[slot] = 1.0
                 except RecordError as error:
-                    self.reject(int(numbers[slot]), str(error))
+                    self.reject(int(indices[slot]), str(error))
         return Block(images, sizes, labels, weights)
 
-    def reject(self, number: int, reason: str) -> None:
+    def reject(self, index: int, reason: str) -> None:
         """Counts a bad record, once; raises its BadRecordError when that is one too many."""
-        shard, offset, _ = (int(each[0]) for each in self._index.locate(np.array([number])))
-        error = BadRecordError(str(self._paths[shard]), number, offset, reason)
+        shard, offset, _ = (int(each[0]) for each in self._index.locate(np.array([index])))
+        error = BadRecordError(str(self._paths[shard]), index, offset, reason)
         with self._lock:
-            self.bad_records.setdefault(number, error)
+            self.bad_records.setdefault(index, error)
             if len(self.bad_records) > self._max_bad_records:
                 self.failure = self.failure or error
                 raise error

@@ -6,7 +6,7 @@ messages are tf.train.Example's own, declared to the protobuf library that Tenso
 
 import struct
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
@@ -33,7 +33,7 @@ class Schema:
     @property
     def pixel_bytes(self) -> int:
         """Bytes of one raw pixel."""
-        return self.channels * {"uint8": 1, "float32": 4}[self.raw_dtype]
+        return self.channels * (4 if self.raw_dtype == "float32" else 1)
 
 
 ENCODED = Schema()
@@ -74,7 +74,7 @@ message_type { name: "Example"
 """
 
 
-def _declare_example() -> type:
+def _declare_example() -> Any:  # a class of messages: generated, so without types
     # A pool of its own: the default pool gets TensorFlow's own files of the same names.
     pool = descriptor_pool.DescriptorPool()
     pool.Add(text_format.Parse(_EXAMPLE_PROTO, descriptor_pb2.FileDescriptorProto()))
@@ -159,7 +159,7 @@ def payload_bytes(header: bytes) -> int:
     """The length that a record's first HEADER_BYTES say; its checksum is checked. RecordError."""
     if len(header) < HEADER_BYTES:
         raise RecordError(f"{len(header)} bytes are no record")
-    if _masked_crc(bytes(header[:8])) != header[8:HEADER_BYTES]:
+    if _masked_crc(header[:8]) != header[8:HEADER_BYTES]:
         raise RecordError("the length's checksum does not match")
     return struct.unpack("<Q", header[:8])[0]
 
@@ -176,7 +176,7 @@ def unframe(buffer: bytes | memoryview, length: int | None = None) -> bytes:
         raise RecordError(f"short read: {len(buffer)} of {length} bytes")
     if len(buffer) < HEADER_BYTES + FOOTER_BYTES:
         raise RecordError(f"{len(buffer)} bytes are no record")
-    framed = HEADER_BYTES + payload_bytes(buffer[:HEADER_BYTES]) + FOOTER_BYTES
+    framed = HEADER_BYTES + payload_bytes(bytes(buffer[:HEADER_BYTES])) + FOOTER_BYTES
     if framed != len(buffer):
         raise RecordError(f"length says {framed} bytes, the index says {len(buffer)}")
     payload = bytes(buffer[HEADER_BYTES:-FOOTER_BYTES])

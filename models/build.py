@@ -1,23 +1,24 @@
 """From a ModelConfig to a Keras model: pixels as the records hold them -> float32 logits."""
 
-import importlib
-import inspect
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
-from pathlib import Path
 
 import keras
-from keras.src.backend.common import global_state
 
+from models import internals, own
 from models.cnn import cnn
-from models.config import ModelConfig, ModelError
+from models.config import ModelConfig
+from models.errors import ModelError
 from models.layers import Pixels
+from models.own import did_you_mean
 from models.resnet import resnet18, resnet50
 
-MODELS = {"cnn": cnn, "resnet18": resnet18, "resnet50": resnet50}
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "cnn": cnn,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+}
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
@@ -40,7 +41,7 @@ APPLICATIONS = {
 }
 
 
-def build(
+def build_model(
     config: ModelConfig,
     *,
     input_shape: tuple[int, int, int],
@@ -59,7 +60,7 @@ def build(
 
     `config.dropout` is for our own networks; the others have their own and ignore it.
 
-    A model of your own is `function(input_shape=, num_classes=)`, which returns a keras.Model
+    A user's own model is `function(input_shape=, num_classes=)`, which returns a keras.Model
     from [M, *input_shape] to logits. If that model declares an integer input
     (keras.Input(input_shape, dtype="uint8")), it gets the pixels as the records hold them;
     otherwise it gets floats: uint8 pixels as [-1, 1], float records as they are.
@@ -72,18 +73,20 @@ def build(
             "Write the records again."
         )
     name = config.model
+    mode: str | None
     with _building(precision, seed):
         if name in MODELS:
             with _reasons(name, input_shape):
                 return MODELS[name](input_shape, num_classes, config.dropout, input_dtype)
         if name.startswith("keras:"):
             mode, model = _application(name, input_shape, num_classes)
-        elif re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+        elif re.fullmatch(f"{own.IN_MODULE}|{own.IN_FILE}", name):
             mode, model = _own(name, input_shape, input_dtype, num_classes)
         else:
             raise ModelError(
-                f"There is no model {name!r}.{_near(name, MODELS)} Models: {', '.join(MODELS)}, "
-                "keras:NAME for one of keras.applications, package.module:function for your own."
+                f"There is no model {name!r}.{did_you_mean(name, MODELS)} Models: "
+                f"{', '.join(MODELS)}, keras:NAME for one of keras.applications, "
+                "path/to/file.py:function or package.module:function for your own."
             )
         with _reasons(name, input_shape):
             return _around(name, model, mode, input_shape, input_dtype, num_classes)
@@ -91,19 +94,15 @@ def build(
 
 @contextmanager
 def _building(precision: str, seed: int) -> Iterator[None]:
-    """Keras as in a fresh process: dtype policy, name counters, seeds. Puts back the first two."""
+    """Keras as in a new process: dtype policy, layer names, seeds. Puts back the first two."""
     policy = keras.config.dtype_policy()
-    counters = global_state.get_global_attribute("object_name_uids")
     keras.config.set_dtype_policy(POLICIES[precision])
-    # Not keras.utils.clear_session(): inside strategy.scope() it throws away the default graph
-    # and the strategy with it, so that variables are no longer mirrored.
-    global_state.set_global_attribute("object_name_uids", None)
     keras.utils.set_random_seed(seed)
     try:
-        yield
+        with internals.fresh_names():
+            yield
     finally:
         keras.config.set_dtype_policy(policy)
-        global_state.set_global_attribute("object_name_uids", counters)
 
 
 @contextmanager
@@ -115,11 +114,8 @@ def _reasons(name: str, input_shape: tuple[int, int, int]) -> Iterator[None]:
         raise
     except ValueError as error:
         size = "x".join(map(str, input_shape))
-        # Keras prints its reason in bold, between two lines about its own call.
-        bold = re.search(r"\x1b\[1m(.*)\x1b\[0m", str(error), re.DOTALL)
-        reason = " ".join((bold[1] if bold else str(error)).split()).rstrip(".")
         raise ModelError(
-            f"{name} cannot be built for images of {size}: {reason}. "
+            f"{name} cannot be built for images of {size}: {internals.reason(error)}. "
             "Set --image_size or choose another --model."
         ) from error
 
@@ -131,7 +127,8 @@ def _application(
     application = name.removeprefix("keras:")
     if application not in APPLICATIONS:
         raise ModelError(
-            f"keras.applications has no model {application!r}.{_near(application, APPLICATIONS)} "
+            f"keras.applications has no model {application!r}."
+            f"{did_you_mean(application, APPLICATIONS)} "
             f"It has {', '.join(APPLICATIONS)}."
         )
     with _reasons(name, input_shape):
@@ -148,8 +145,7 @@ def _own(
     name: str, input_shape: tuple[int, int, int], input_dtype: str, num_classes: int
 ) -> tuple[str | None, keras.Model]:
     """The pixels' mode (None: as the records hold them) and the network of the user's function."""
-    function = _function(name)
-    model = function(input_shape=input_shape, num_classes=num_classes)
+    model = own.load(name)(input_shape=input_shape, num_classes=num_classes)
     if not isinstance(model, keras.Model):
         kind = type(model)
         raise ModelError(
@@ -174,40 +170,6 @@ def _own(
             "Declare a float input."
         )
     return None, model
-
-
-def _function(name: str) -> Callable[..., object]:
-    module_name, _, function_name = name.partition(":")
-    # An installed command does not look for modules where the user stands; python -m does.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ModelError(
-            f"{name}: importing {module_name} failed: {error}. Start in the folder that holds "
-            "it, put that on PYTHONPATH, or pip install it."
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise ModelError(
-            f"{name}: {module.__file__} has no function {function_name!r}."
-            f"{_near(function_name, vars(module))}"
-        )
-    try:
-        inspect.signature(function).bind(input_shape=None, num_classes=None)
-    except TypeError as error:
-        raise ModelError(
-            f"{name} must be callable as {function_name}(input_shape=(224, 224, 3), "
-            f"num_classes=1000): {error}."
-        ) from error
-    return function
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    spelled = {known.lower(): known for known in names}
-    close = [spelled[match] for match in get_close_matches(name.lower(), spelled)]
-    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def _ends_in_softmax(model: keras.Model) -> bool:

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-
-class ModelError(ValueError):
-    """A model setting is wrong; the message is all a user needs."""
+from input.foundation.settings import AtLeast, Below, check
+from models.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -14,13 +13,15 @@ class ModelConfig:
 
     model: Annotated[
         str,
-        "cnn, resnet18, resnet50, keras:NAME for a keras.applications model such as "
-        "keras:MobileNetV2, or package.module:function for your own.",
+        "cnn, resnet18, resnet50; keras:NAME for a keras.applications model such as "
+        "keras:MobileNetV2; path/to/file.py:function or package.module:function for your own.",
     ] = "cnn"
     dropout: Annotated[
-        float, "Dropout rate in front of the classifier, for models that take it."
+        float,
+        "Dropout rate in front of the classifier, for models that take it.",
+        AtLeast(0),
+        Below(1),
     ] = 0.0
 
-    def __post_init__(self):
-        if not 0.0 <= self.dropout < 1.0:
-            raise ModelError(f"--dropout must be at least 0 and below 1, not {self.dropout}.")
+    def __post_init__(self) -> None:
+        check(self, ModelError)

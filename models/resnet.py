@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import keras
 
 from models.layers import FusedBatchNorm, Pixels
 
-Tensor = keras.KerasTensor
+Tensor: TypeAlias = keras.KerasTensor
 
 
 def resnet(

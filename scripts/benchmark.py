@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
@@ -21,9 +21,9 @@ from typing import NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from scripts.benchmarks.config import NAMES, BenchmarkConfig
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
-from trainer.config import BENCHMARK_NAMES, BenchmarkConfig
 
 
 def main() -> NoReturn:
@@ -31,7 +31,7 @@ def main() -> NoReturn:
 
 
 def benchmark(config: BenchmarkConfig) -> None:
-    names = list(BENCHMARK_NAMES) if config.what == "all" else [config.what]
+    names = list(NAMES) if config.what == "all" else [config.what]
     if config.what == "all" and not config.images:
         names.remove("input")
         print("--what=input is left out: it needs --images=DIR with photographs", file=sys.stderr)
@@ -60,13 +60,15 @@ def benchmark(config: BenchmarkConfig) -> None:
 def _measure(name: str, config: BenchmarkConfig) -> list:
     """One benchmark's rows."""
     quiet_tensorflow()
-    from trainer import cluster
-    from trainer.benchmark import BENCHMARKS
-    from trainer.input_benchmark import INPUT_BENCHMARKS
+    from scripts.benchmarks.input import INPUT_BENCHMARKS
+    from scripts.benchmarks.reader import READER_BENCHMARKS
+    from scripts.benchmarks.step import STEP_BENCHMARKS
+    from trainer.workers import strategy
 
     # Two logical CPUs for every benchmark: they cannot be added once TensorFlow runs.
-    cluster.strategy(["CPU:0", "CPU:1"], cluster.cores())
-    return (BENCHMARKS | INPUT_BENCHMARKS)[name](config)
+    strategy.make_strategy(["CPU:0", "CPU:1"], strategy.cores())
+    benchmarks = STEP_BENCHMARKS | INPUT_BENCHMARKS | READER_BENCHMARKS
+    return benchmarks[name](config)
 
 
 def _where() -> Iterator[tuple[str, str]]:
@@ -82,7 +84,7 @@ def _where() -> Iterator[tuple[str, str]]:
     yield "commit", commit or "unknown: not a git checkout"
 
 
-def _tables(found: Sequence[list]) -> Iterator[tuple[Sequence[str], list]]:
+def _tables(found: Iterable[list]) -> Iterator[tuple[Sequence[str], list]]:
     """Rows with the same columns, as they come: one table each."""
     rows = [row for rows in found for row in rows]
     for columns, same in groupby(rows, key=lambda row: row.columns):

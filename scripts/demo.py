@@ -21,11 +21,12 @@ import numpy as np
 
 from input.errors import InputError
 from input.manifest import Manifest
-from input.order import permute
+from input.randomness import permute
 from scripts.doorway import enter
 from scripts.quiet import filtered_stderr, quiet_tensorflow
-from trainer.config import CONFIG_FILE, Hardware
+from trainer.config import Hardware
 from trainer.errors import TrainerError
+from trainer.run_dir import CONFIG_FILE
 
 PRESET = Path(__file__).parent / "presets" / "demo.flags"
 SIZE = 28  # pixels

@@ -1,4 +1,4 @@
-"""How every command is entered: flags from the command line, the deed, one line for what is wrong.
+"""How every command is entered: its flags are read, it runs, and what is wrong is said in one line.
 
     def main():
         enter(__doc__, train, Config)
@@ -9,92 +9,111 @@
 
         loop.fit(config)
 
-Exit codes: what the deed returns (None is 0); 2 for a wrong command line, setting, file, device or
-checkpoint, with one line on stderr; 75 for a run that saved and stopped on SIGTERM; 69 where
+Exit codes: what the command returns (None is 0); 2 for a wrong command line, setting, file, device
+or checkpoint, with one line on stderr; 75 for a run that saved and stopped on SIGTERM; 69 where
 another worker is gone; 130 for Ctrl-C; 1 with the traceback for a fault of ours.
 """
 
 import inspect
+import platform
 import shutil
 import signal
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from input.errors import InputError
-from models.config import ModelError
-from trainer import flags
-from trainer.errors import PreemptedError, TrainerError
+from input.foundation.errors import UserError
+from scripts import flags
+from trainer.errors import PreemptedError
 
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
+_VERSION = ("-version", "--version")
 
 
 class Command(NamedTuple):
-    """A deed that a program does when its name comes first; its docstring is its help."""
+    """What runs, and the dataclasses that its flags are read into."""
 
-    deed: Callable[..., int | None]
+    run: Callable[..., int | None]  # of one instance of each dataclass; returns the exit code
     config_types: tuple[type, ...]
     argument: str | None = None  # the flag that may be given first, without --name=
 
 
-def enter(description: str, deed: Callable[..., int | None], *config_types: type) -> NoReturn:
-    """Calls deed with one instance of each dataclass, read from the command line, and exits.
+def enter(description: str | None, run: Callable[..., int | None], *config_types: type) -> NoReturn:
+    """Calls run with one instance of each dataclass, read from the command line, and exits.
 
-    --help prints the description and every flag. The deed imports TensorFlow, not its module.
+    --help prints the description and every flag. `run` imports TensorFlow, its module does not.
     """
-    sys.exit(_perform(_program(), description, Command(deed, config_types), sys.argv))
+    sys.exit(_perform(_program(), description or "", Command(run, config_types), sys.argv))
 
 
-def enter_command(description: str, commands: dict[str, Command]) -> NoReturn:
-    """As enter, for a program of several deeds: the first argument says which."""
+def enter_command(description: str | None, commands: dict[str, Command]) -> NoReturn:
+    """As enter, for a program of several commands: the first argument says which."""
     program, names = _program(), ", ".join(commands)
     name = sys.argv[1] if len(sys.argv) > 1 else None
     if name in commands:
         command = commands[name]
-        description = inspect.getdoc(command.deed)
+        help_text = inspect.getdoc(command.run) or ""
         argv = [sys.argv[0], *sys.argv[2:]]
-        sys.exit(_perform(f"{program} {name}", description, command, argv))
+        sys.exit(_perform(f"{program} {name}", help_text, command, argv))
     if name in _HELP:
-        _show(_command_help(program, description, commands))
+        _show(_command_help(program, description or "", commands))
         sys.exit(0)
-    wrong = "A command is missing" if name is None else f"{name!r} is no command"
+    if name in _VERSION:
+        _show(_versions())
+        sys.exit(0)
+    wrong = "A command is missing" if name is None else f"{name!r} is not a command"
     sys.exit(_refuse(f"{wrong}; commands: {names}. {program} --help says more."))
 
 
 def _perform(program: str, description: str, command: Command, argv: list[str]) -> int | None:
-    """Flags, deed and exit code."""
+    """Reads the flags, runs the command, and returns the exit code."""
     for config_type in command.config_types:
         flags.define(config_type)
     if any(argument in _HELP for argument in argv[1:]):
         usage = f"{program} {command.argument.upper()}" if command.argument else program
         _show(_flag_help(usage, description, command.config_types))
         return 0
+    if any(argument in _VERSION for argument in argv[1:]):
+        _show(_versions())
+        return 0
     if command.argument and len(argv) > 1 and not argv[1].startswith("-"):
         argv = [argv[0], f"--{command.argument}={argv[1]}", *argv[2:]]
     try:
         flags.parse(argv)
-        return command.deed(*(flags.read(config_type) for config_type in command.config_types))
+        return command.run(*(flags.read(config_type) for config_type in command.config_types))
     except flags.FlagError as error:
         return _refuse(f"{error} {program} --help lists the flags.")
     except PreemptedError as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
-    except (InputError, ModelError, TrainerError) as error:
-        return _refuse(str(error), getattr(error, "exit_code", 2))
+    except UserError as error:
+        return _refuse(str(error), error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130  # 128 + SIGINT, as shells count
 
 
 def _show(text: str) -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head is no fault of anyone
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head is nobody's fault
     print(text)
 
 
 def _refuse(message: str, exit_code: int = 2) -> int:
     print(f"error: {message}", file=sys.stderr)
     return exit_code
+
+
+def _versions() -> str:
+    lines = []
+    for package in ("samestep", "tensorflow", "keras"):
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:  # python -m in a clone that is not installed
+            version = "not installed"
+        lines.append(f"{package} {version}")
+    return "\n".join([*lines, f"python {platform.python_version()}"])
 
 
 def _program() -> str:
@@ -112,6 +131,7 @@ def _flag_help(program: str, description: str, config_types: tuple[type, ...]) -
         "Of every command:",
         "  --flagfile              A file of flags, one a line; # starts a comment line.",
         "  --help                  This text.",
+        "  --version               Versions of samestep, TensorFlow, Keras and Python.",
     ]
     return "\n".join(lines)
 
@@ -119,5 +139,5 @@ def _flag_help(program: str, description: str, config_types: tuple[type, ...]) -
 def _command_help(program: str, description: str, commands: dict[str, Command]) -> str:
     lines = [inspect.cleandoc(description), "", f"Usage: {program} COMMAND [--name=value ...]", ""]
     for name, command in commands.items():
-        lines.append(f"  {name:<22}  {inspect.getdoc(command.deed).splitlines()[0]}")
+        lines.append(f"  {name:<22}  {(inspect.getdoc(command.run) or '').splitlines()[0]}")
     return "\n".join([*lines, "", f"{program} COMMAND --help lists the flags of a command."])

@@ -3,22 +3,45 @@
 samestep-evaluate --run_dir=RUN
 """
 
-from typing import NoReturn
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
 
+from input.foundation.settings import REQUIRED, check
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
-from trainer.config import EvaluateConfig, Hardware
+from trainer.config import Hardware
+from trainer.errors import TrainerError
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """What to evaluate."""
+
+    run_dir: Annotated[str, "Folder of the run.", REQUIRED] = ""
+    data_dir: Annotated[str, "Folder of the records. Unset: where the run was trained from."] = ""
+    split: Annotated[str, "Which split of the records."] = "validation"
+    checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
+
+    def __post_init__(self) -> None:
+        check(self, TrainerError)
 
 
 def main() -> NoReturn:
     enter(__doc__, evaluate, EvaluateConfig, Hardware)
 
 
-def evaluate(what: EvaluateConfig, hardware: Hardware) -> None:
+def evaluate(config: EvaluateConfig, hardware: Hardware) -> None:
     quiet_tensorflow()
     from trainer.evaluate import evaluate_run
 
-    evaluate_run(what, hardware)
+    evaluate_run(
+        Path(config.run_dir),
+        hardware,
+        data_dir=config.data_dir,
+        split=config.split,
+        checkpoint=config.checkpoint,
+    )
 
 
 if __name__ == "__main__":

@@ -3,22 +3,37 @@
 samestep-export --run_dir=RUN --out=MODEL
 """
 
-from typing import NoReturn
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
 
+from input.foundation.settings import REQUIRED, check
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
-from trainer.config import ExportConfig
+from trainer.errors import TrainerError
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and where to."""
+
+    run_dir: Annotated[str, "Folder of the run.", REQUIRED] = ""
+    out: Annotated[str, "Folder to write the SavedModel to; must not exist yet.", REQUIRED] = ""
+    checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
+
+    def __post_init__(self) -> None:
+        check(self, TrainerError)
 
 
 def main() -> NoReturn:
     enter(__doc__, export, ExportConfig)
 
 
-def export(what: ExportConfig) -> None:
+def export(config: ExportConfig) -> None:
     quiet_tensorflow()
     from trainer.export import export_run
 
-    export_run(what)
+    export_run(Path(config.run_dir), Path(config.out), config.checkpoint)
 
 
 if __name__ == "__main__":

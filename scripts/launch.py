@@ -8,13 +8,14 @@ samestep-launch --where=kubernetes --workers=4 --gpus_per_worker=8 --image=IMAGE
 The command comes after --, and may be any. When a worker fails all are stopped and started again.
 """
 
+import importlib
 import sys
 from functools import partial
 from typing import NoReturn
 
 from scripts.doorway import enter
-from trainer.config import LaunchConfig
 from trainer.errors import TrainerError
+from trainer.launch.config import LaunchConfig
 
 
 def main() -> NoReturn:
@@ -26,13 +27,8 @@ def main() -> NoReturn:
 def launch(command: list[str], config: LaunchConfig) -> int:
     if not command:
         raise TrainerError("The command is missing: samestep-launch --workers=2 -- COMMAND.")
-    if config.where == "local":
-        from trainer import local as place
-    elif config.where == "slurm":
-        from trainer import slurm as place
-    else:
-        from trainer import kubernetes as place
-    return place.launch(command, config)
+    module = importlib.import_module(f"trainer.launch.{config.where}")
+    return module.launch(command, config)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 from input.errors import InputError
 from scripts.demo import PRESET, last_metrics, make_records, module_command, near, show
 from scripts.doorway import enter
-from trainer import config
+from trainer import run_dir as run_dirs
 from trainer.errors import TrainerError
 
 # A launch without a new step for so long hangs. Its start takes 8 s on 2 cores, a step 0.2 s.
@@ -102,7 +102,7 @@ def proof(what: ProofConfig) -> int:
     outcomes = [_perform(REFERENCE, out, flags, [])]
     total = last_metrics(out / REFERENCE.name)["step"]
     # What the start card says: with these two it is the same run elsewhere.
-    first = config.load(out / REFERENCE.name).config
+    first = run_dirs.load(out / REFERENCE.name).config
     flags.append(f"--micro_batch_size={first.input.micro_batch_size}")
     flags.append(f"--intra_op_threads={first.run.intra_op_threads}")
     every = max(2, total // 6)

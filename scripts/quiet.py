@@ -45,6 +45,7 @@ def filtered_stderr() -> Iterator[None]:
         stdin=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C must not end the filter before the process it listens to
     )
+    assert filter_process.stdin is not None  # it is a pipe
     stderr = os.dup(2)
     os.dup2(filter_process.stdin.fileno(), 2)
     filter_process.stdin.close()

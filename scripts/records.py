@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from input.config import IndexConfig, ShowConfig, VerifyConfig, WriteConfig
 from input.manifest import Manifest
+from input.prepare.config import IndexConfig, ShowConfig, VerifyConfig, WriteConfig
 from scripts.doorway import Command, enter_command
 from scripts.quiet import quiet_tensorflow
 
@@ -33,7 +33,7 @@ def main() -> NoReturn:
 
 def write(config: WriteConfig) -> None:
     """Write images as records, one folder per split."""
-    from input import writer
+    from input.prepare import writer
 
     start = time.monotonic()
     with _meter() as meter:
@@ -52,17 +52,17 @@ def write(config: WriteConfig) -> None:
 
 def index(config: IndexConfig) -> None:
     """Index TFRecords that others wrote, where they lie, so that they can be trained on."""
-    from input import foreign
+    from input.prepare import index as indexing
 
     with _meter("bytes") as meter:
-        manifests = foreign.index(config, meter)
+        manifests = indexing.index(config, meter)
     _print_table(manifests)
     _print_next(config.out or config.dir)
 
 
 def verify(config: VerifyConfig) -> int:
     """Check every byte, image and label of records, and look for images that are there twice."""
-    from input import verify
+    from input.prepare import verify
 
     with _meter("records") as meter:
         found = verify.verify(config, meter)
@@ -75,7 +75,7 @@ def verify(config: VerifyConfig) -> int:
 def show(config: ShowConfig) -> None:
     """Show records: numbers of each class, sizes, and a sheet of images as training sees them."""
     quiet_tensorflow()
-    from input import show
+    from input.prepare import show
 
     descriptions = show.describe(config)
     _print_table({each.split: each.manifest for each in descriptions})

@@ -1,6 +1,9 @@
-"""Four logical CPU devices for the whole session, strategies on them, and small real records."""
+"""What the tests share: four logical CPU devices, small real records, pictures, errors' messages."""
 
+import io
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 # One operation's threads are part of the result's bits, and logical devices cannot be added later.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -10,26 +13,50 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from input import writer
-from input.config import WriteConfig
-from trainer import cluster
+from input.foundation.errors import UserError
+from input.prepare.config import WriteConfig
+from input.prepare.writer import write
+from trainer.workers.strategy import make_strategy
 
+ROOT = Path(__file__).parents[1]
 THREADS = 2
 CLASSES = ("circle", "cross", "square")
 
 
 def pytest_addoption(parser):
     parser.addoption("--kill-table", help="File that gets the kill matrix's table.")
+    parser.addoption("--crash-table", help="File that gets the table of interrupted saves.")
 
 
 def pytest_configure():
-    cluster.strategy([f"CPU:{i}" for i in range(4)], intra_op_threads=THREADS)
+    make_strategy([f"CPU:{i}" for i in range(4)], intra_op_threads=THREADS)
 
 
 @pytest.fixture(scope="session")
 def strategies() -> dict[int, tf.distribute.Strategy]:
     """Replicas -> a MirroredStrategy over that many logical CPUs."""
-    return {n: cluster.strategy([f"CPU:{i}" for i in range(n)], THREADS) for n in (1, 2, 4)}
+    return {n: make_strategy([f"CPU:{i}" for i in range(n)], THREADS) for n in (1, 2, 4)}
+
+
+def error(call: Callable, *args, **kwargs) -> str:
+    """The message of the UserError that a call raises."""
+    with pytest.raises(UserError) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)
+
+
+def picture(seed: int = 0, height: int = 40, width: int = 61) -> Image.Image:
+    """RGB, smooth (JPEG keeps it), and no two of its eight orientations are alike."""
+    y, x = np.mgrid[:height, :width]
+    planes = [x * 255 / width, y * 255 / height, 120 + 100 * np.sin((x + seed) / 9) * (y > 9)]
+    return Image.fromarray(np.stack(planes, -1).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    """The image as a file of this kind, one of Pillow's names."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
 
 
 def draw(label: int, random: np.random.Generator, size: int = 16) -> np.ndarray:
@@ -41,13 +68,12 @@ def draw(label: int, random: np.random.Generator, size: int = 16) -> np.ndarray:
         (np.abs(x) < radius / 3) | (np.abs(y) < radius / 3),
         np.maximum(np.abs(x), np.abs(y)) < radius,
     )
-    return np.clip(200 * shapes[label] + random.normal(30, 20, (size, size)), 0, 255).astype(
-        "uint8"
-    )
+    pixels = 200 * shapes[label] + random.normal(30, 20, (size, size))
+    return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
+def data_dir(tmp_path_factory) -> Path:
     """Records of 160 training and 43 validation images, PNG and JPEG, 16 pixels, 3 classes."""
     folder = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
@@ -58,7 +84,5 @@ def data_dir(tmp_path_factory):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(draw(label, random)).save(path)
     out = folder / "records"
-    writer.write(
-        WriteConfig(images=str(folder / "images"), out=str(out), shards=3), lambda *_: None
-    )
+    write(WriteConfig(images=str(folder / "images"), out=str(out), shards=3))
     return out

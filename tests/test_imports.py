@@ -12,9 +12,14 @@ JOINS = {"assembly", "benchmark", "doctor", "evaluate", "export", "input_benchma
 # Besides trainer.errors, what a leaf may import of ours: settings for the definition of a run,
 # the exact sum for the step.
 LEAF_IMPORTS = {
-    "cluster": {"trainer.environment", "trainer.errors"},
-    "kubernetes": {"trainer.config", "trainer.environment", "trainer.errors"},
-    "local": {"trainer.config", "trainer.environment", "trainer.errors", "trainer.orphans"},
+    "cluster": {"trainer.workers.discovery", "trainer.errors"},
+    "kubernetes": {"trainer.config", "trainer.workers.discovery", "trainer.errors"},
+    "local": {
+        "trainer.config",
+        "trainer.workers.discovery",
+        "trainer.errors",
+        "trainer.launch.reaper",
+    },
     "slurm": {"trainer.config", "trainer.errors"},
     "config": {"input.config", "models.config", "trainer.errors"},
     "step": {"trainer.fixed_point"},

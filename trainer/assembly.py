@@ -1,98 +1,92 @@
-"""What every deed starts from: the devices, the records and the model of a run."""
+"""What every command starts from: the devices, the records and the model of a run."""
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-import models.build
 from input import order, pipeline
+from input.config import ResolvedInput
 from input.errors import InputError
 from input.manifest import Manifest
 from input.order import Plan
 from input.reader import RecordReader
-from trainer import cluster, config, environment, optimizers, step, watchdog
-from trainer.agreement import Workers
-from trainer.config import Config, Hardware, Stored
+from models.build import build_model
+from trainer import optimizers, run_dir, step
+from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
+from trainer.workers import discovery, strategy, watchdog
+from trainer.workers.agreement import Workers
+from trainer.workers.discovery import Cluster
 
 TRAIN, VALIDATION = "train", "validation"
 
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that a launch needs and that config.json or the machine decides."""
+    """What a run's definition and this launch's hardware are made into."""
 
-    config: Config  # complete: nothing is unset
+    definition: RunDefinition
     devices: list[str]  # of this worker
     workers: Workers
     strategy: tf.distribute.Strategy
     manifests: dict[str, Manifest]
-    classes: tuple[str, ...]
     readers: dict[str, RecordReader]
     model: keras.Model
-    data: dict[str, str]  # split -> fingerprint
-    environment: dict[str, str]
-    image_dtype: str  # of the records' pixels
+
+    @property
+    def config(self) -> ResolvedConfig:
+        return self.definition.config
 
 
-def begin(settings: Config, hardware: Hardware, stored: Stored | None = None) -> Job:
-    """A new run, or, with what its directory says, one to go on with.
+def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None) -> Job:
+    """A new run, or, with the definition of its first launch, one to resume.
 
     Raises InputError, ModelError or TrainerError.
     """
-    manifests = _manifests(settings, (TRAIN, VALIDATION))
+    manifests = _manifests(config, (TRAIN, VALIDATION))
     trained, validated = (manifests[split].classes for split in (TRAIN, VALIDATION))
     if trained != validated:
         raise InputError(
-            f"{settings.input.data_dir}: train and validation differ in their classes: "
+            f"{config.input.data_dir}: train and validation differ in their classes: "
             f"{_difference(trained, validated)}. Write both with one samestep-records write."
         )
     if len({_image_dtype(manifest) for manifest in manifests.values()}) > 1:
         raise InputError(
-            f"{settings.input.data_dir}: train has {_image_dtype(manifests[TRAIN])} pixels and "
+            f"{config.input.data_dir}: train has {_image_dtype(manifests[TRAIN])} pixels and "
             f"validation {_image_dtype(manifests[VALIDATION])}. Write both in the same way."
         )
-    devices = cluster.devices(hardware.virtual_cpus, hardware.gpus)
-    data = {split: manifest.fingerprint for split, manifest in manifests.items()}
-    if stored is not None:
-        settings = config.fill_in(settings, stored.config)
-        config.check_same(stored, settings, data)
-    workers = environment.find(os.environ)
-    replicas = len(devices) * len(workers.addresses)
-    inputs = order.resolve(settings.input, manifests[TRAIN].image_size, replicas)
-    threads = settings.run.intra_op_threads or cluster.cores()
-    settings = dataclasses.replace(
-        settings,
-        input=inputs,
-        run=dataclasses.replace(settings.run, intra_op_threads=threads),
-    )
-    return _assemble(settings, devices, workers, manifests)
+    devices = strategy.device_names(hardware.virtual_cpus, hardware.gpus)
+    if first is not None:
+        config = run_dir.fill_in(config, first.config)
+        run_dir.check_same(first, config, _fingerprints(manifests))
+    cluster = discovery.discover(os.environ)
+    replicas = len(devices) * len(cluster.addresses)
+    inputs = order.resolve(config.input, manifests[TRAIN].image_size, replicas)
+    return _assemble(_resolved(config, inputs), devices, cluster, manifests)
 
 
-def restored(stored: Stored, hardware: Hardware, *, data_dir: str, split: str) -> Job:
-    """The run of a directory, to look at and not to train: any number of replicas will do."""
-    settings = stored.config
-    settings = dataclasses.replace(
-        settings,
-        input=dataclasses.replace(settings.input, data_dir=data_dir or settings.input.data_dir),
-    )
-    manifests = _manifests(settings, (split,))
-    if manifests[split].classes != stored.classes:
+def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: str) -> Job:
+    """The run of a folder, to evaluate and not to train: any number of replicas will do."""
+    config = first.config
+    inputs = dataclasses.replace(config.input, data_dir=data_dir or config.input.data_dir)
+    config = dataclasses.replace(config, input=inputs)
+    manifests = _manifests(config, (split,))
+    if manifests[split].classes != first.classes:
         raise InputError(
-            f"{settings.input.data_dir}/{split} has other classes than the run was trained on: "
-            f"{_difference(stored.classes, manifests[split].classes)}."
+            f"{inputs.data_dir}/{split} has other classes than the run was trained on: "
+            f"{_difference(first.classes, manifests[split].classes)}."
         )
-    if _image_dtype(manifests[split]) != stored.image_dtype:
+    if _image_dtype(manifests[split]) != first.image_dtype:
         raise InputError(
-            f"{settings.input.data_dir}/{split} has {_image_dtype(manifests[split])} pixels; the "
-            f"run was trained on {stored.image_dtype}."
+            f"{inputs.data_dir}/{split} has {_image_dtype(manifests[split])} pixels; the "
+            f"run was trained on {first.image_dtype}."
         )
-    devices = cluster.devices(hardware.virtual_cpus, hardware.gpus)
-    return _assemble(settings, devices, environment.find(os.environ), manifests)
+    devices = strategy.device_names(hardware.virtual_cpus, hardware.gpus)
+    return _assemble(config, devices, discovery.discover(os.environ), manifests)
 
 
 @dataclass(frozen=True)
@@ -100,33 +94,33 @@ class Training:
     """A job's step, and what it is made of."""
 
     plan: Plan
-    rate: optimizers.Schedule
+    schedule: optimizers.Schedule
     optimizer: keras.optimizers.Optimizer
-    train: Callable[..., step.History]
+    train: step.Train
 
 
 def training(job: Job) -> Training:
     """The step of a job. Raises InputError where its batch does not fit its devices."""
-    settings = job.config
+    config = job.config
     replicas = job.strategy.num_replicas_in_sync
-    plan = order.plan(settings.input, job.readers[TRAIN].records, replicas)
+    plan = order.plan(config.input, job.readers[TRAIN].records, replicas)
     order.local_replicas(plan, job.workers.count)
-    rate = optimizers.schedule(settings.optimizer, plan.steps_per_epoch, settings.run.epochs)
+    schedule = optimizers.build_schedule(config.optimizer, plan.steps_per_epoch, config.run.epochs)
     with job.strategy.scope():
-        optimizer = optimizers.build(settings.optimizer, job.model)
+        optimizer = optimizers.build_optimizer(config.optimizer, job.model)
     train = step.build_train(
         job.strategy,
         job.model,
         optimizer,
-        rate,
+        schedule,
         images_per_step=plan.images_per_step,
         micro_batches=plan.micro_batches,
-        seed=settings.run.seed,
-        label_smoothing=settings.optimizer.label_smoothing,
-        clip_norm=settings.optimizer.clip_norm,
-        reduction=settings.run.reduction,
+        seed=config.run.seed,
+        label_smoothing=config.optimizer.label_smoothing,
+        clip_norm=config.optimizer.clip_norm,
+        reduction=config.run.reduction,
     )
-    return Training(plan, rate, optimizer, train)
+    return Training(plan, schedule, optimizer, train)
 
 
 def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator:
@@ -140,33 +134,36 @@ def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator:
                 seed=job.config.run.seed,
                 first_step=first_step,
                 worker=job.workers.index,
-                workers=job.workers.count,
+                worker_count=job.workers.count,
             )
         )
     )
 
 
-def build_model(settings: Config, num_classes: int, image_dtype: str) -> keras.Model:
-    """The run's network with its initial weights."""
-    size = settings.input.image_size
-    return models.build.build(
-        settings.model,
-        input_shape=(size, size, 3),
-        num_classes=num_classes,
-        input_dtype=image_dtype,
-        precision=settings.run.precision,
-        seed=settings.run.seed,
+def new_model(config: Config, inputs: ResolvedInput, classes: int, dtype: str) -> keras.Model:
+    """The run's network with its initial weights; dtype: of the records' pixels."""
+    return build_model(
+        config.model,
+        input_shape=(inputs.image_size, inputs.image_size, 3),
+        num_classes=classes,
+        input_dtype=dtype,
+        precision=config.run.precision,
+        seed=config.run.seed,
     )
 
 
-def _manifests(settings: Config, splits: Iterable[str]) -> dict[str, Manifest]:
-    data_dir = settings.input.data_dir
+def _manifests(config: Config, splits: Iterable[str]) -> dict[str, Manifest]:
+    data_dir = config.input.data_dir
     if not data_dir:
         raise InputError(
             "--data_dir is missing: the folder that samestep-records write --out=DIR has made."
         )
-    verify = settings.input.max_bad_records == 0
+    verify = config.input.max_bad_records == 0
     return {split: Manifest.load(Path(data_dir) / split, verify) for split in splits}
+
+
+def _fingerprints(manifests: dict[str, Manifest]) -> dict[str, str]:
+    return {split: manifest.fingerprint for split, manifest in manifests.items()}
 
 
 def _image_dtype(manifest: Manifest) -> str:
@@ -178,36 +175,41 @@ def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
     return f"only in the first {only[0]}, only in the second {only[1]}"
 
 
+def _resolved(config: Config, inputs: ResolvedInput) -> ResolvedConfig:
+    threads = config.run.intra_op_threads or strategy.cores()
+    run = ResolvedRun(**{**vars(config.run), "intra_op_threads": threads})
+    return ResolvedConfig(inputs, config.model, config.optimizer, run)
+
+
 def _assemble(
-    settings: Config,
-    devices: list[str],
-    workers: environment.Cluster,
-    manifests: dict[str, Manifest],
+    config: ResolvedConfig, devices: list[str], cluster: Cluster, manifests: dict[str, Manifest]
 ) -> Job:
-    run = settings.run
-    with watchdog.assembling(run.start_seconds, workers.addresses):
-        strategy = cluster.strategy(devices, run.intra_op_threads, run.deterministic, workers)
+    run = config.run
+    with watchdog.connecting(run.start_seconds, cluster.addresses):
+        made = strategy.make_strategy(devices, run.intra_op_threads, run.deterministic, cluster)
     first = next(iter(manifests.values()))
-    classes, image_dtype = first.classes, _image_dtype(first)
-    with strategy.scope():
-        model = build_model(settings, len(classes), image_dtype)
-    return Job(
-        config=settings,
-        devices=devices,
-        workers=Workers(strategy, workers.index, len(workers.addresses)),
-        strategy=strategy,
-        manifests=manifests,
-        classes=classes,
-        readers={
-            split: RecordReader(manifest, settings.input.max_bad_records)
-            for split, manifest in manifests.items()
-        },
-        model=model,
-        data={split: manifest.fingerprint for split, manifest in manifests.items()},
+    definition = RunDefinition(
+        config=config,
+        classes=first.classes,
+        data=_fingerprints(manifests),
         environment={
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
-            "device": cluster.kind(devices),
+            "device": strategy.device_kind(devices),
         },
-        image_dtype=image_dtype,
+        image_dtype=_image_dtype(first),
+    )
+    with made.scope():
+        model = new_model(config, config.input, len(first.classes), definition.image_dtype)
+    return Job(
+        definition=definition,
+        devices=devices,
+        workers=Workers(made, cluster.index, len(cluster.addresses)),
+        strategy=made,
+        manifests=manifests,
+        readers={
+            split: RecordReader(manifest, config.input.max_bad_records)
+            for split, manifest in manifests.items()
+        },
+        model=model,
     )

@@ -5,32 +5,21 @@ optimizer) and state.json. A folder gets this name by a rename after all of it i
 """
 
 import hashlib
-import json
-import os
-import re
+import math
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from input.foundation import durable, typed_json
+from trainer import internals, run_dir
 from trainer.errors import TrainerError
+from trainer.state import EvaluationResult, State
 
 FOLDER = "checkpoints"
 _STATE_FILE = "state.json"
-_INCOMPLETE = ".incomplete"
-
-
-@dataclass(frozen=True)
-class State:
-    """What a checkpoint says about itself."""
-
-    step: int  # steps that are done
-    fingerprint: str  # of the weights
-    files: dict[str, str]  # name -> SHA-256
-    evaluation: dict[str, float] | None = None  # once it has been made
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -40,7 +29,7 @@ def fingerprint(model: keras.Model) -> str:
     """
     digest = hashlib.sha256()
     for variable in model.variables:
-        if variable.name != "seed_generator_state":
+        if not internals.is_seed(variable):
             value = variable.numpy()
             digest.update(f"{value.dtype} {value.shape}\n".encode())
             digest.update(value.tobytes())
@@ -52,52 +41,51 @@ class Checkpoints:
 
     def __init__(
         self,
-        run_dir: Path,
+        folder: Path,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer | None = None,
         keep: int = 3,
     ):
         """Without an optimizer, checkpoints can only be restored: to evaluate, to export."""
-        self._folder = run_dir / FOLDER
+        self._run_dir = folder
+        self._folder = folder / FOLDER
         self._model = model
         self._keep = keep
         parts = {"model": model} if optimizer is None else {"model": model, "optimizer": optimizer}
         self._checkpoint = tf.train.Checkpoint(**parts)
         self._partial = optimizer is None
 
-    def save(self, step: int, evaluation: dict[str, float] | None = None) -> State:
+    def save(self, step: int, evaluation: EvaluationResult | None = None) -> State:
         """Writes the checkpoint of a step, then removes those that are neither new nor best.
 
-        Raises OSError where it cannot be written; the ones before it stay.
+        Raises TrainerError where it cannot be written; the ones before it stay.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if self._path(step).exists():  # damaged, or it would not be written again
-            _remove(self._path(step))
-        self._clear_incomplete()
-        temporary = self._path(step).with_suffix(_INCOMPLETE)
-        temporary.mkdir()
-        try:
-            self._checkpoint.write(str(temporary / "weights"))
-        except tf.errors.OpError as error:  # a full disk, say
-            shutil.rmtree(temporary)
-            raise OSError(re.sub(r"^{{.*?}} | \[Op:.*", "", error.message)) from None
-        files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
-        state = State(step, fingerprint(self._model), files, evaluation)
-        _write_state(temporary, state)
-        for name in files:
-            _sync(temporary / name)
-        _sync(temporary)
-        temporary.rename(self._path(step))
-        _sync(self._folder)
-        self._remove_old()
+        with run_dir.writing(self._run_dir):
+            state = self._write(step, evaluation)
+            self._remove_old()
         return state
 
-    def note_evaluation(self, state: State, evaluation: dict[str, float]) -> State:
-        """Adds an evaluation to a checkpoint that has none yet."""
-        state = State(state.step, state.fingerprint, state.files, evaluation)
-        _write_state(self._path(state.step), state)
-        self._remove_old()
+    def _write(self, step: int, evaluation: EvaluationResult | None) -> State:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for path in self._folder.glob(f"*{durable.INCOMPLETE}"):  # left by a kill
+            shutil.rmtree(path)
+        if self._path(step).exists():  # damaged, or it would not be written again
+            durable.remove(self._path(step))
+        with durable.publish(self._path(step)) as folder:
+            try:
+                self._checkpoint.write(str(folder / "weights"))
+            except tf.errors.OpError as error:  # a full disk, say
+                raise OSError(internals.error_reason(error)) from None
+            files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+            state = State(step, fingerprint(self._model), files, evaluation)
+            durable.write(folder / _STATE_FILE, typed_json.dump(state))
         return state
+
+    def note(self, state: State) -> None:
+        """Replaces what a checkpoint says about itself, after an evaluation. TrainerError."""
+        with run_dir.writing(self._run_dir):
+            durable.write(self._path(state.step) / _STATE_FILE, typed_json.dump(state))
+            self._remove_old()
 
     def restore(self, which: str = "latest", say: Callable[[str], None] = print) -> State | None:
         """Loads the newest sound checkpoint ("latest"), or the one with the best accuracy ("best").
@@ -146,15 +134,20 @@ class Checkpoints:
 
     def _paths(self) -> list[Path]:
         found = self._folder.glob("step-*") if self._folder.is_dir() else ()
-        return sorted(path for path in found if path.suffix != _INCOMPLETE)
+        return sorted(path for path in found if path.suffix != durable.INCOMPLETE)
 
     def _states(self, say: Callable[[str], None] = lambda _: None) -> list[State]:
         states = []
         for path in self._paths():
             try:
-                states.append(State(**json.loads((path / _STATE_FILE).read_text())))
-            except (OSError, ValueError, TypeError) as error:
-                say(f"checkpoint {path} is damaged: its {_STATE_FILE} cannot be read: {error}")
+                state = typed_json.load(State, path / _STATE_FILE)
+            except (OSError, typed_json.JsonError) as error:
+                say(f"checkpoint {path} is damaged: {error}")
+                continue
+            if self._path(state.step) != path:
+                say(f"checkpoint {path} is damaged: its {_STATE_FILE} is of step {state.step}")
+                continue
+            states.append(state)
         return states
 
     def _damage(self, state: State) -> str | None:
@@ -186,42 +179,19 @@ class Checkpoints:
         kept |= {state.step for state in _by_accuracy(states)[-1:]}
         for state in states:
             if state.step not in kept:
-                _remove(self._path(state.step))
-
-    def _clear_incomplete(self) -> None:
-        for path in self._folder.glob(f"*{_INCOMPLETE}"):
-            shutil.rmtree(path)
+                durable.remove(self._path(state.step))
 
 
 def _by_accuracy(states: list[State]) -> list[State]:
     """Those that have been evaluated, the best last; of equals the newest."""
-    evaluated = [state for state in states if state.evaluation]
-    return sorted(evaluated, key=lambda state: (state.evaluation["accuracy"], state.step))
 
+    def rank(state: State) -> tuple[float, int]:
+        accuracy = state.evaluation.accuracy if state.evaluation else None
+        return (-math.inf if accuracy is None else accuracy), state.step
 
-def _remove(path: Path) -> None:
-    """A checkpoint that is half removed must not look like one."""
-    condemned = path.with_suffix(_INCOMPLETE)
-    path.rename(condemned)
-    shutil.rmtree(condemned)
-
-
-def _write_state(folder: Path, state: State) -> None:
-    temporary = folder / f"{_STATE_FILE}.tmp"
-    temporary.write_text(json.dumps(asdict(state), indent=1))
-    _sync(temporary)
-    temporary.replace(folder / _STATE_FILE)
+    return sorted((state for state in states if state.evaluation), key=rank)
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, would survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,13 +1,13 @@
 """What ends a run, and the exit code that says so."""
 
+from input.foundation.errors import UserError
+
 # A worker that made no step for too long ends itself with this code: EX_SOFTWARE of sysexits.h.
 STALLED = 70
 
 
-class TrainerError(ValueError):
+class TrainerError(UserError):
     """A setting, file, device or checkpoint is wrong; the message is one line with the way out."""
-
-    exit_code = 2
 
 
 class ClusterError(TrainerError):

@@ -1,100 +1,97 @@
 """Exact evaluation: every record counts once, on any hardware."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from input import pipeline
-from input.config import InputConfig
+from input.config import ResolvedInput
 from input.errors import InputError
 from input.order import EvaluationPlan
-from input.pipeline import Reader
-from trainer import assembly, config, step
-from trainer.agreement import Workers, naming_lost_workers
+from input.reader import Reader
+from trainer import assembly, run_dir, step
 from trainer.checkpoint import Checkpoints
-from trainer.config import EvaluateConfig, Hardware
+from trainer.config import Hardware
+from trainer.state import EvaluationResult
+from trainer.workers.agreement import Workers, naming_lost_workers
 
 
-@dataclass(frozen=True)
-class Result:
-    """One evaluation."""
-
-    loss: float  # mean cross entropy
-    accuracy: float
-    correct: int
-    images: int  # that counted: all but the bad ones
-    records: int
-
-    def __str__(self) -> str:
-        bad = self.records - self.images
-        note = f" ({bad} bad records)" if bad else ""
-        return f"accuracy {self.accuracy:.4f} on {self.images}/{self.records}{note}"
-
-    def to_json(self) -> dict[str, float]:
-        return asdict(self)
-
-
-def build(
+def build_evaluation(
     strategy: tf.distribute.Strategy,
     model: keras.Model,
-    settings: InputConfig,
+    config: ResolvedInput,
     reader: Reader,
     workers: Workers | None = None,
-) -> Callable[[], Result]:
+) -> Callable[[], EvaluationResult]:
     """Returns a function that evaluates the model as it is then; traced once, one iterator.
 
-    All workers call it, each sees its share of the records, and all get the same result. Unset
+    All workers call it, each reads its part of the records, and all get the same result. Unset
     means that there is only one.
     """
     workers = workers or Workers(strategy)
-    plan = EvaluationPlan(settings.micro_batch_size, strategy.num_replicas_in_sync, reader.records)
+    plan = EvaluationPlan(config.micro_batch_size, strategy.num_replicas_in_sync, reader.records)
     iterator = iter(
         strategy.distribute_datasets_from_function(
             lambda _: pipeline.evaluate(
-                settings, reader, plan, worker=workers.index, workers=workers.count
+                config, reader, plan, worker=workers.index, worker_count=workers.count
             )
         )
     )
     evaluate = step.build_evaluate(strategy, model)
 
-    def run() -> Result:
+    def run() -> EvaluationResult:
         with pipeline.naming_bad_records(reader):
             totals = evaluate(iterator, tf.constant(plan.draws, tf.int64))
         images, correct = int(totals.images), int(totals.correct)
         bad = int(workers.gather([len(reader.bad_records)]).sum())  # nobody reads another's
-        if bad > settings.max_bad_records:
+        if bad > config.max_bad_records:
             raise InputError(
                 f"{bad} of {reader.records} records are bad, each named where it was read; "
-                f"--max_bad_records={settings.max_bad_records} allows fewer."
+                f"--max_bad_records={config.max_bad_records} allows fewer."
             )
         if images + bad != reader.records:
             raise RuntimeError(
                 f"Evaluation counted {images} images and {bad} bad records of {reader.records}: "
                 "please report this."
             )
-        accuracy = correct / images if images else float("nan")
-        return Result(float(totals.loss), accuracy, correct, images, reader.records)
+        loss = float(totals.loss)
+        return EvaluationResult(
+            loss=loss if math.isfinite(loss) else None,
+            accuracy=correct / images if images else None,
+            correct=correct,
+            images=images,
+            records=reader.records,
+        )
 
     return run
 
 
-def evaluate_run(what: EvaluateConfig, hardware: Hardware) -> Result:
-    """Evaluates a checkpoint of a run on one of its splits."""
-    stored = config.load(what.run_dir)
+def evaluate_run(
+    folder: Path,
+    hardware: Hardware,
+    *,
+    data_dir: str = "",
+    split: str = assembly.VALIDATION,
+    checkpoint: Literal["latest", "best"] = "latest",
+) -> EvaluationResult:
+    """Evaluates a checkpoint of the run in a folder on one split. Raises InputError, TrainerError.
+
+    data_dir: the records' folder; empty: where the run was trained from.
+    """
+    first = run_dir.load(folder)
     with naming_lost_workers():
-        job = assembly.restored(stored, hardware, data_dir=what.data_dir, split=what.split)
-        state = Checkpoints(Path(what.run_dir), job.model).restore_existing(what.checkpoint)
-        reader = job.readers[what.split]
-        result = build(job.strategy, job.model, job.config.input, reader, job.workers)()
+        job = assembly.restored(first, hardware, data_dir=data_dir, split=split)
+        state = Checkpoints(folder, job.model).restore_existing(checkpoint)
+        reader = job.readers[split]
+        evaluation = build_evaluation(
+            job.strategy, job.model, job.config.input, reader, job.workers
+        )
+        result = evaluation()
     if job.workers.chief:
-        print(f"{what.split} at step {state.step}: {result}, loss {result.loss:.6f}")
+        print(f"{split} at step {state.step}: {result}")
         print(f"weights {state.fingerprint}")
     return result
-
-
-def metrics(result: Mapping[str, float]) -> dict[str, float]:
-    """An evaluation's entries in metrics.jsonl and TensorBoard."""
-    return {f"validation/{name}": result[name] for name in ("loss", "accuracy", "images")}

@@ -1,24 +1,27 @@
 """A SavedModel that takes image files, or a run's own kind of pixels; it needs nothing of ours."""
 
-import shutil
 from pathlib import Path
+from typing import Literal
 
+import keras
 import tensorflow as tf
 
-from input.images import eval_view
-from trainer import assembly, config
-from trainer.checkpoint import Checkpoints, State
-from trainer.config import Config, ExportConfig
+from input.config import ResolvedInput
+from input.foundation import durable
+from input.views.crop import eval_view
+from trainer import assembly, internals, run_dir
+from trainer.checkpoint import Checkpoints
 from trainer.errors import TrainerError
+from trainer.state import State
 
 
 class Classifier(tf.Module):
     """JPEG or PNG bytes -> probabilities, through the pipeline's own evaluation view."""
 
-    def __init__(self, model, settings: Config, classes: tuple[str, ...]):
+    def __init__(self, model: keras.Model, inputs: ResolvedInput, classes: tuple[str, ...]):
         super().__init__()
         self.model = model
-        self._input = settings.input
+        self._inputs = inputs
         self._classes = classes
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
@@ -28,9 +31,9 @@ class Classifier(tf.Module):
         Like the records, the bytes must hold upright pixels: a camera's EXIF orientation is not
         looked at.
         """
-        size = self._input.image_size
+        size = self._inputs.image_size
         images = tf.map_fn(
-            lambda image: eval_view(image, size, self._input.eval_crop),
+            lambda image: eval_view(image, size, self._inputs.eval_crop),
             image_bytes,
             fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
         )
@@ -40,10 +43,10 @@ class Classifier(tf.Module):
 class PixelClassifier(tf.Module):
     """Pixels as the run's records hold them -> probabilities: files have no such normalisation."""
 
-    def __init__(self, model, settings: Config, classes: tuple[str, ...]):
+    def __init__(self, model: keras.Model, inputs: ResolvedInput, classes: tuple[str, ...]):
         super().__init__()
         self.model = model
-        size = settings.input.image_size
+        size = inputs.image_size
         images = tf.TensorSpec([None, size, size, 3], model.inputs[0].dtype, name="images")
 
         @tf.function(input_signature=[images])
@@ -59,21 +62,23 @@ def _answer(model, images: tf.Tensor, classes: tuple[str, ...]) -> dict[str, tf.
     return {"probabilities": tf.nn.softmax(logits), "class_names": tf.constant(classes)}
 
 
-def export_run(what: ExportConfig) -> State:
-    """Writes the SavedModel of a run's checkpoint to a new folder."""
-    stored = config.load(what.run_dir)
-    out = Path(what.out)
+def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = "latest") -> State:
+    """Writes the SavedModel of a run's checkpoint to a new folder. Raises TrainerError."""
+    first = run_dir.load(folder)
     if out.exists():
         raise TrainerError(f"--out={out} exists already. Remove it, or choose another folder.")
-    model = assembly.build_model(stored.config, len(stored.classes), stored.image_dtype)
-    state = Checkpoints(Path(what.run_dir), model).restore_existing(what.checkpoint)
-    kind = Classifier if stored.image_dtype == "uint8" else PixelClassifier
-    classifier = kind(model, stored.config, stored.classes)
-    temporary = out.with_name(f"{out.name}.incomplete")
-    shutil.rmtree(temporary, ignore_errors=True)
-    tf.saved_model.save(
-        classifier, str(temporary), signatures=classifier.__call__.get_concrete_function()
-    )
-    temporary.rename(out)
-    print(f"{out}: step {state.step}, {len(stored.classes)} classes, {state.fingerprint[:16]}")
+    inputs = first.config.input
+    model = assembly.new_model(first.config, inputs, len(first.classes), first.image_dtype)
+    state = Checkpoints(folder, model).restore_existing(checkpoint)
+    kind = Classifier if first.image_dtype == "uint8" else PixelClassifier
+    classifier = kind(model, inputs, first.classes)
+    signature = classifier.__call__.get_concrete_function()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with durable.publish(out) as incomplete:
+            tf.saved_model.save(classifier, str(incomplete), signatures=signature)
+    except (OSError, tf.errors.OpError) as error:
+        reason = error if isinstance(error, OSError) else internals.error_reason(error)
+        raise TrainerError(f"--out={out} cannot be written: {reason}.") from error
+    print(f"{out}: step {state.step}, {len(first.classes)} classes, {state.fingerprint[:16]}")
     return state

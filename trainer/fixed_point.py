@@ -33,7 +33,7 @@ def decode(total: tf.Tensor, bits: int) -> tf.Tensor:
     return tf.cast(total, tf.float32) * 2.0**-bits
 
 
-def misfits(tensors: list[tf.Tensor], bits: int, addends: int) -> tf.Tensor:
+def count_overflows(tensors: list[tf.Tensor], bits: int, addends: int) -> tf.Tensor:
     """int64[]: how many of the float32 tensors hold a NaN, an infinity or a number beyond `limit`.
 
     Both bounds are tested with <, which a NaN fails too.

@@ -12,32 +12,40 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
+from input.foundation import durable
+from trainer import run_dir
+from trainer.state import State
+
 METRICS_FILE = "metrics.jsonl"
 
 
 class Monitor:
-    """The run's voice; a context manager. On a terminal a live bar, elsewhere plain lines."""
+    """All output of a run; a context manager. On a terminal a live bar, elsewhere plain lines."""
 
     def __init__(
         self,
-        run_dir: Path,
+        folder: Path,
         total_steps: int,
         steps_per_epoch: int,
         first_step: int,
         chief: bool = True,
     ):
-        """Takes back what an earlier launch said about steps that are done again.
+        """Drops from metrics.jsonl what an earlier launch wrote about steps that are done again.
 
-        A worker that is not the chief writes no file, and shows nothing but what it says.
+        A worker that is not the chief writes no file, and shows only the lines given to `say`.
+        Raises TrainerError where the run's folder cannot be written.
         """
         self._chief = chief
         self._console = Console(highlight=False, soft_wrap=True)
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
-        self._metrics = run_dir / METRICS_FILE
+        self._folder = folder
+        self._metrics = folder / METRICS_FILE
+        self._bad_records: set[int] = set()  # that have been shown
         if chief:
-            _rewind(self._metrics, first_step)
-            self._events = tf.summary.create_file_writer(str(run_dir))
+            with run_dir.writing(folder):
+                _rewind(self._metrics, first_step)
+            self._events = tf.summary.create_file_writer(str(folder))
         else:
             self._events = tf.summary.create_noop_writer()
         self._progress = Progress(
@@ -73,11 +81,6 @@ class Monitor:
         """One line."""
         self._console.print(text, markup=False)
 
-    def report(self, text: str) -> None:
-        """One line about the run as a whole, from the chief."""
-        if self._chief:
-            self.say(text)
-
     def card(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """A titled table of two columns."""
         if self._chief:
@@ -104,16 +107,30 @@ class Monitor:
                 f"{speed:,.0f} images/s, {_duration(left)} left"
             )
 
-    def evaluation(self, step: int, metrics: Mapping[str, float], fingerprint: str) -> None:
-        """An evaluation at a checkpoint."""
-        if not self._chief:
+    def evaluation(self, state: State) -> None:
+        """The evaluation of a checkpoint, after an epoch."""
+        if not self._chief or state.evaluation is None:
             return
-        self._record(step, {**metrics, "fingerprint": fingerprint})
+        result = state.evaluation
+        metrics = {
+            "validation/loss": math.nan if result.loss is None else result.loss,
+            "validation/accuracy": math.nan if result.accuracy is None else result.accuracy,
+            "validation/images": result.images,
+        }
+        self._record(state.step, {**metrics, "fingerprint": state.fingerprint})
+        self.say(f"epoch {state.step // self._steps_per_epoch}: {result}")
+
+    def bad_records(self, found: Mapping[int, Exception]) -> None:
+        """Each bad record that this worker has met, once."""
+        new = sorted(found.keys() - self._bad_records)
+        for index in new:
+            self.say(f"left out: {found[index]}")
+        self._bad_records.update(new)
 
     def _record(self, step: int, metrics: Mapping[str, float | str]) -> None:
         line = {"step": step, "epoch": step / self._steps_per_epoch, **metrics}
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        with run_dir.writing(self._folder):
+            durable.append(self._metrics, json.dumps(line) + "\n")
         with self._events.as_default(step=step):
             for name, value in metrics.items():
                 if not isinstance(value, str):
@@ -138,7 +155,7 @@ def card(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
 def _rewind(path: Path, step: int) -> None:
     """Keeps the lines before a step, and the training line that ends there.
 
-    What comes after a checkpoint is done again, and so is its evaluation's line.
+    What follows a checkpoint is done again, and so is the line of its evaluation.
     """
     if not path.is_file():
         return
@@ -150,9 +167,7 @@ def _rewind(path: Path, step: int) -> None:
             break
         if content["step"] < step or (content["step"] == step and "train/loss" in content):
             kept.append(line + "\n")
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    durable.write(path, "".join(kept))
 
 
 def _duration(seconds: float) -> str:

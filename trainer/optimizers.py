@@ -5,36 +5,40 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from trainer.config import OptimizerConfig
+
 # step int64[] -> learning rate float32[]
 Schedule = Callable[[tf.Tensor], tf.Tensor]
 
-# `settings` is a trainer.config.OptimizerConfig; the learning rate comes from the schedule.
-OPTIMIZERS = {
-    "sgd": lambda settings: keras.optimizers.SGD(
-        momentum=settings.momentum, weight_decay=settings.weight_decay or None
+# The learning rate comes from the schedule.
+OPTIMIZERS: dict[str, Callable[[OptimizerConfig], keras.optimizers.Optimizer]] = {
+    "sgd": lambda config: keras.optimizers.SGD(
+        momentum=config.momentum, weight_decay=config.weight_decay or None
     ),
-    "adamw": lambda settings: keras.optimizers.AdamW(weight_decay=settings.weight_decay),
+    "adamw": lambda config: keras.optimizers.AdamW(weight_decay=config.weight_decay),
 }
 
 
-def build(settings, model: keras.Model) -> keras.optimizers.Optimizer:
-    """The optimizer of settings.optimizer; decays only what has two dimensions or more."""
-    optimizer = OPTIMIZERS[settings.optimizer](settings)
+def build_optimizer(config: OptimizerConfig, model: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer of config.optimizer; decays only what has two dimensions or more."""
+    optimizer = OPTIMIZERS[config.optimizer](config)
     # Biases and the scales of norms: decay would pull them from 1 and 0 for no gain (Goyal et al.
     # 2017, arXiv:1706.02677, sec. 5.3).
     optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if len(v.shape) < 2])
     return optimizer
 
 
-def schedule(settings, steps_per_epoch: int, epochs: int) -> Schedule:
+def build_schedule(config: OptimizerConfig, steps_per_epoch: int, epochs: int) -> Schedule:
     """Linear warm-up from 0, then a half cosine down to 0 at the last step, or constant."""
-    warmup_steps = round(settings.warmup_epochs * steps_per_epoch)
+    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
     decay_steps = max(1, epochs * steps_per_epoch - warmup_steps)
-    peak = settings.learning_rate
-    if settings.schedule == "cosine":
+    peak = config.learning_rate
+    if config.schedule == "cosine":
         after = keras.optimizers.schedules.CosineDecay(peak, decay_steps)
     else:
-        after = lambda step: tf.constant(peak)  # noqa: E731
+
+        def after(step):
+            return tf.constant(peak)
 
     def learning_rate(step):
         step = tf.cast(step, tf.float32)

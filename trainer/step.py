@@ -5,13 +5,13 @@ each, one after the other, and everything that is summed over micro-batches goes
 `fixed_point`: the sums, and so the weights, are the same bits for every R.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
 
-from trainer import fixed_point
+from trainer import fixed_point, internals
 from trainer.fixed_point import GRADIENT_BITS, STATISTIC_BITS
 
 
@@ -23,7 +23,7 @@ class Sums(NamedTuple):
     loss: tf.Tensor  # sum(weight * cross entropy) / images of a whole step
     weight: tf.Tensor  # images that count
     correct: tf.Tensor  # of those, classified right
-    misfits: tf.Tensor  # tensors that fixed point cannot hold: NaN, infinite or too large
+    overflows: tf.Tensor  # tensors that fixed point cannot hold: NaN, infinite or too large
 
 
 class History(NamedTuple):
@@ -44,8 +44,24 @@ class Evaluation(NamedTuple):
     correct: tf.Tensor  # int64
 
 
+class Train(Protocol):
+    """A traced training step: a tf.function."""
+
+    def __call__(self, iterator: Iterator, first_step: tf.Tensor, steps: tf.Tensor) -> History: ...
+
+    def get_concrete_function(
+        self, iterator: Iterator, first_step: tf.Tensor, steps: tf.Tensor
+    ) -> Any: ...
+
+
+class Evaluate(Protocol):
+    """A traced evaluation: a tf.function."""
+
+    def __call__(self, iterator: Iterator, draws: tf.Tensor) -> Evaluation: ...
+
+
 def cross_entropy(labels, logits, label_smoothing=0.0):
-    """int32[M] labels, or float32[M, classes] shares of them, float32[M, classes] logits -> [M].
+    """int32[M] labels, or soft labels float32[M, classes], float32[M, classes] logits -> [M].
 
     Smoothing as in Szegedy et al. 2016 (arXiv:1512.00567, sec. 7): the target is (1 - s) on the
     label plus s / classes everywhere.
@@ -61,7 +77,7 @@ def cross_entropy(labels, logits, label_smoothing=0.0):
 
 
 def count_correct(labels, logits, weights):
-    """int64[]: images with a weight whose largest logit is their label's, or largest share's."""
+    """int64[]: images with a weight whose largest logit is at their (largest soft) label."""
     target = labels if labels.dtype.is_integer else tf.argmax(labels, -1, output_type=tf.int32)
     right = tf.argmax(logits, axis=-1, output_type=target.dtype) == target
     return tf.math.count_nonzero(right & (weights > 0), dtype=tf.int64)
@@ -79,19 +95,19 @@ def build_train(
     label_smoothing: float = 0.0,
     clip_norm: float = 0.0,
     reduction: str = "exact",
-) -> Callable[..., History]:
+) -> Train:
     """Returns train(iterator, first_step, steps) -> History, a tf.function that is traced once.
 
     schedule: step -> learning rate.
-    iterator: a distributed iterator over (image [M, S, S, 3], label int32[M] or shares
+    iterator: a distributed iterator over (image [M, S, S, 3], label int32[M] or soft
     float32[M, classes], weight float32[M]), drawn `micro_batches` / replicas times a step.
     first_step, steps: int64 tensors.
     reduction: "exact" (fixed point: the same bits on any number of replicas) or "fast" (float32).
     """
     variables = model.trainable_variables
-    seeds = [v for v in model.non_trainable_variables if v.name == "seed_generator_state"]
-    statistics = [v for v in model.non_trainable_variables if v.name != "seed_generator_state"]
-    _refuse_odd_statistics(statistics)
+    seeds = [v for v in model.non_trainable_variables if internals.is_seed(v)]
+    statistics = [v for v in model.non_trainable_variables if not internals.is_seed(v)]
+    _check_statistics(statistics)
     draws = micro_batches // strategy.num_replicas_in_sync
     exact = reduction == "exact" and micro_batches > 1
 
@@ -105,15 +121,12 @@ def build_train(
                 loss=_accumulator((), dtype),
                 weight=_accumulator((), dtype),
                 correct=_accumulator((), tf.int64),
-                misfits=_accumulator((), tf.int64),
+                overflows=_accumulator((), tf.int64),
             )
             if draws > 1
             else None
         )
-
-    # The gradients that reach the optimizer are reduced already; its own all-reduce would sum the
-    # same numbers R times.
-    optimizer._all_reduce_sum_gradients = lambda pairs: pairs
+    internals.use_reduced_gradients(optimizer)
 
     def reseed(step, micro_batch):
         """Dropout and its kin draw from (seed, layer, step, micro-batch), whatever replica runs."""
@@ -123,7 +136,8 @@ def build_train(
                 key = tf.random.experimental.stateless_fold_in(key, number, alg="philox")
             state.assign(key)
 
-    def micro_batch_sums(image, label, weight, step, micro_batch) -> Sums:
+    def micro_batch_sums(batch, step, micro_batch) -> Sums:
+        image, label, weight = batch
         reseed(step, micro_batch)
         before = [tf.identity(v.value) for v in statistics]
         with tf.GradientTape() as tape:
@@ -151,8 +165,8 @@ def build_train(
         return encode(sums) if exact else sums
 
     def encode(sums: Sums) -> Sums:
-        misfits = fixed_point.misfits(sums.gradients, GRADIENT_BITS, micro_batches)
-        misfits += fixed_point.misfits(
+        overflows = fixed_point.count_overflows(sums.gradients, GRADIENT_BITS, micro_batches)
+        overflows += fixed_point.count_overflows(
             [*sums.statistics, sums.loss, sums.weight], STATISTIC_BITS, micro_batches
         )
         return Sums(
@@ -161,7 +175,7 @@ def build_train(
             fixed_point.encode(sums.loss, STATISTIC_BITS),
             fixed_point.encode(sums.weight, STATISTIC_BITS),
             sums.correct,
-            misfits,
+            overflows,
         )
 
     def decode(sums: Sums) -> Sums:
@@ -174,7 +188,7 @@ def build_train(
 
     def accumulate(batch, step, draw):
         """Replica context: the draw-th micro-batch of this replica, added to its accumulators."""
-        sums = micro_batch_sums(*batch, step, global_micro_batch(draw))
+        sums = micro_batch_sums(batch, step, global_micro_batch(draw))
         for total, part in zip(tf.nest.flatten(accumulators), tf.nest.flatten(sums), strict=True):
             total.assign_add(part)
 
@@ -198,7 +212,7 @@ def build_train(
         # is exactly 1 for a full batch, and NaN (a skipped step) for a batch without any image.
         correction = images_per_step / sums.weight
         norm = correction * tf.linalg.global_norm(sums.gradients)
-        applied = (sums.misfits == 0) & tf.math.is_finite(norm) & tf.math.is_finite(sums.loss)
+        applied = (sums.overflows == 0) & tf.math.is_finite(norm) & tf.math.is_finite(sums.loss)
         for change in sums.statistics:
             applied &= tf.reduce_all(tf.math.is_finite(change))
         scale = correction
@@ -219,8 +233,10 @@ def build_train(
     def one_step(iterator, step):
         if draws == 1:
             zero = tf.constant(0, tf.int64)
-            sums = lambda batch: micro_batch_sums(*batch, step, global_micro_batch(zero))  # noqa: E731
-            reduced = strategy.run(lambda batch: reduce(sums(batch)), args=(next(iterator),))
+            reduced = strategy.run(
+                lambda batch: reduce(micro_batch_sums(batch, step, global_micro_batch(zero))),
+                args=(next(iterator),),
+            )
         else:
             for draw in tf.range(tf.constant(draws, tf.int64)):
                 strategy.run(accumulate, args=(next(iterator), step, draw))
@@ -242,9 +258,7 @@ def build_train(
     return train
 
 
-def build_evaluate(
-    strategy: tf.distribute.Strategy, model: keras.Model
-) -> Callable[..., Evaluation]:
+def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Evaluate:
     """Returns evaluate(iterator, draws) -> Evaluation, a tf.function that is traced once.
 
     draws: int64 tensor, micro-batches per replica that hold every record once, padding included.
@@ -256,7 +270,7 @@ def build_evaluate(
         loss = tf.reduce_sum(losses)
         return (
             fixed_point.encode(loss, STATISTIC_BITS),
-            fixed_point.misfits([loss], STATISTIC_BITS, 1),
+            fixed_point.count_overflows([loss], STATISTIC_BITS, 1),
             tf.math.count_nonzero(weight, dtype=tf.int64),
             count_correct(label, logits, weight),
         )
@@ -268,10 +282,10 @@ def build_evaluate(
             parts = strategy.run(micro_batch, args=(next(iterator)))
             parts = [strategy.reduce("SUM", part, axis=None) for part in parts]
             totals = [total + part for total, part in zip(totals, parts, strict=True)]
-        loss, misfits, images, correct = totals
+        loss, overflows, images, correct = totals
         mean = tf.cast(loss, tf.float64) * 2.0**-STATISTIC_BITS / tf.cast(images, tf.float64)
         return Evaluation(
-            tf.where(misfits == 0, mean, tf.constant(float("nan"), tf.float64)), images, correct
+            tf.where(overflows == 0, mean, tf.constant(float("nan"), tf.float64)), images, correct
         )
 
     return evaluate
@@ -287,7 +301,7 @@ def _accumulator(shape, dtype) -> tf.Variable:
     )
 
 
-def _refuse_odd_statistics(statistics) -> None:
+def _check_statistics(statistics: list[keras.Variable]) -> None:
     for v in statistics:
         if v.dtype != "float32":
             raise TypeError(

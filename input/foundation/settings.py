@@ -1,0 +1,142 @@
+"""Settings: fields of a frozen dataclass that carry their help and their range.
+
+    epochs: Annotated[int, "Passes over the training records.", AtLeast(1)] = 10
+
+`__post_init__` calls `check`. Flags, --help, errors and the checks all follow from the field.
+"""
+
+import dataclasses
+import math
+import re
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, Protocol, Union, get_args, get_origin, get_type_hints
+
+from input.foundation.errors import UserError
+
+
+class Bound(Protocol):
+    """One condition on a value; str() completes "must be", as in "at least 1"."""
+
+    def holds(self, value: Any) -> bool: ...
+
+
+class AtLeast(NamedTuple):
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        return value >= self.limit
+
+    def __str__(self) -> str:
+        return f"at least {self.limit}"
+
+
+class Above(NamedTuple):
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        return value > self.limit
+
+    def __str__(self) -> str:
+        return f"above {self.limit}"
+
+
+class AtMost(NamedTuple):
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        return value <= self.limit
+
+    def __str__(self) -> str:
+        return f"at most {self.limit}"
+
+
+class Below(NamedTuple):
+    limit: float
+
+    def holds(self, value: float) -> bool:
+        return value < self.limit
+
+    def __str__(self) -> str:
+        return f"below {self.limit}"
+
+
+class Matching(NamedTuple):
+    """A text that matches `pattern` as a whole; `words` says in English what that is."""
+
+    pattern: str
+    words: str
+
+    def holds(self, value: str) -> bool:
+        return re.fullmatch(self.pattern, value) is not None
+
+    def __str__(self) -> str:
+        return self.words
+
+
+class Required(NamedTuple):
+    """A text that must not be left empty."""
+
+    def holds(self, value: str) -> bool:
+        return value != ""
+
+    def __str__(self) -> str:
+        return "given"
+
+
+REQUIRED = Required()
+
+
+class Setting(NamedTuple):
+    """A field of a dataclass that a user can set."""
+
+    name: str
+    kind: Any  # int, float, str, bool or a Literal of strings
+    help: str
+    default: Any  # None also where the field is `| None` and unset
+    bounds: tuple[Bound, ...]
+
+    @property
+    def range(self) -> str:
+        """The bounds in words: at least 0 and below 1."""
+        return " and ".join(str(bound) for bound in self.bounds)
+
+
+def settings(config_type: type) -> list[Setting]:
+    """The settings of a dataclass, without those of the dataclasses nested in it."""
+    hints, found = get_type_hints(config_type, include_extras=True), []
+    for field in dataclasses.fields(config_type):
+        if dataclasses.is_dataclass(hints[field.name]):
+            continue
+        kind, text, *bounds = get_args(hints[field.name])
+        if get_origin(kind) in (Union, UnionType):
+            (kind,) = (member for member in get_args(kind) if member is not NoneType)
+        found.append(Setting(field.name, kind, text, field.default, tuple(bounds)))
+    return found
+
+
+def check(config: Any, error: type[UserError]) -> None:
+    """Raises `error` for the first setting that is out of its range; None is never.
+
+    A float must be finite.
+    """
+    for name, kind, text, _, bounds in settings(type(config)):
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if value == "" and REQUIRED in bounds:
+            raise error(f"--{name} is missing: {text}")
+        if kind is float:
+            bounds = (*bounds, _FINITE)
+        if not all(bound.holds(value) for bound in bounds):
+            raise error(f"--{name} must be {' and '.join(map(str, bounds))}, not {value!r}.")
+
+
+class _Finite(NamedTuple):
+    def holds(self, value: float) -> bool:
+        return math.isfinite(value)
+
+    def __str__(self) -> str:
+        return "finite"
+
+
+_FINITE = _Finite()

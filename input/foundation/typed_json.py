@@ -1,0 +1,152 @@
+"""JSON -> dataclasses, by their type hints: one strictness for all files that samestep reads back.
+
+An unknown key, a missing key, a value of another type, NaN or a setting out of its range is an
+error that names the file, the key and what came.
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from input.foundation.errors import UserError
+
+Content = TypeVar("Content")
+
+SHOWN = 60  # characters of a wrong value in an error
+
+
+class JsonError(UserError):
+    """A file's content is not what its type says; the message names the file and the key."""
+
+
+def load(content_type: type[Content], path: Path) -> Content:
+    """Reads a file that `dump` has written. Raises JsonError; OSError where it cannot be read."""
+    return loads(content_type, path.read_bytes(), str(path))
+
+
+def loads(content_type: type[Content], content: bytes, name: str) -> Content:
+    """As load; `name` stands for the file in errors."""
+    try:
+        value = json.loads(content, object_pairs_hook=_without_duplicates)
+    except RecursionError:
+        raise JsonError(f"{name} is not JSON: it is nested too deeply") from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, a number of 5,000 digits
+        raise JsonError(f"{name} is not JSON: {error}") from None
+    try:
+        return _convert(content_type, value, "")
+    except _WrongValueError as error:
+        raise JsonError(f"{name}: {error}") from None
+
+
+def dump(content: Any) -> str:
+    """A dataclass as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    return json.dumps(dataclasses.asdict(content), indent=1, allow_nan=False)
+
+
+class _WrongValueError(ValueError):
+    def __init__(self, key: str, problem: str):
+        super().__init__(f"{key} {problem}" if key else f"it {problem}")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {_shown(twice)} is there twice")
+    return content
+
+
+def _convert(kind: Any, value: Any, key: str) -> Any:
+    """A value as the type hint `kind` wants it. Raises _WrongValueError."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _convert(arguments[0], value, key)
+    if origin in (Union, UnionType):  # only `T | None`
+        (present,) = (member for member in arguments if member is not NoneType)
+        return None if value is None else _convert(present, value, key)
+    if origin is Literal:
+        if (type(value), value) not in [(type(each), each) for each in arguments]:
+            allowed = " or ".join(_shown(each) for each in arguments)
+            raise _WrongValueError(key, f"is {_shown(value)}, not {allowed}")
+        return value
+    if origin is tuple:
+        return _tuple(arguments, value, key)
+    if origin is dict:
+        _expect(dict, value, key)
+        return {
+            name: _convert(arguments[1], each, _inside(key, name)) for name, each in value.items()
+        }
+    if dataclasses.is_dataclass(kind):
+        return _dataclass(kind, value, key)
+    if kind is float and type(value) is int:
+        value = _float(value, key)
+    _expect(kind, value, key)
+    if kind is float and not math.isfinite(value):
+        raise _WrongValueError(key, f"is {value}, not a finite number")
+    if kind is str and "\0" in value:
+        raise _WrongValueError(key, "has a zero byte")
+    return value
+
+
+def _tuple(arguments: tuple[Any, ...], value: Any, key: str) -> tuple[Any, ...]:
+    _expect(list, value, key)
+    kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+    if len(kinds) != len(value):
+        raise _WrongValueError(key, f"has {len(value)} entries, not {len(kinds)}")
+    pairs = enumerate(zip(kinds, value, strict=True))
+    return tuple(_convert(kind, each, f"{key}[{place}]") for place, (kind, each) in pairs)
+
+
+def _dataclass(kind: Any, value: Any, key: str) -> Any:
+    _expect(dict, value, key)
+    hints = get_type_hints(kind, include_extras=True)
+    fields = {}
+    for field in dataclasses.fields(kind):
+        inside = _inside(key, field.name)
+        if field.name not in value:
+            raise _WrongValueError(inside, "is missing")
+        fields[field.name] = _convert(hints[field.name], value[field.name], inside)
+    for name in value:
+        if name not in fields:
+            raise _WrongValueError(_inside(key, name), "is not known")
+    try:
+        return kind(**fields)
+    except UserError as error:  # a setting out of its range
+        raise _WrongValueError(key, f"holds a wrong setting: {error}") from None
+
+
+def _expect(kind: type, value: Any, key: str) -> None:
+    if type(value) is not kind:  # isinstance would take true for a whole number
+        raise _WrongValueError(key, f"is {_shown(value)}, not {_WORDS[kind]}")
+
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def _float(value: int, key: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise _WrongValueError(key, f"is {_shown(value)}, too large for a number") from None
+
+
+def _inside(key: str, name: str) -> str:
+    shown = name if name.isidentifier() else _shown(name)
+    return f"{key}.{shown}" if key else shown
+
+
+def _shown(value: Any) -> str:
+    """What came, in one line of printable characters."""
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}.."

@@ -1,0 +1,124 @@
+"""Everything that can be wrong with records on the disk, found and listed."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from input.errors import InputError
+from input.manifest import Manifest, find_splits
+from input.prepare.config import VerifyConfig
+from input.prepare.conversion import Conversion, convert, quiet_pillow
+from input.reader import RecordReader
+
+LISTED = 20  # problems of one kind
+BLOCK = 64  # records that a thread checks at a time
+
+
+@dataclass
+class Findings:
+    """What was looked at, and what is wrong with it."""
+
+    splits: dict[str, int] = field(default_factory=dict)  # name -> records
+    problems: dict[str, list[str]] = field(default_factory=dict)  # kind -> a line each
+
+    def add(self, kind: str, line: str) -> None:
+        self.problems.setdefault(kind, []).append(line)
+
+    def lines(self) -> Iterator[str]:
+        """What is wrong, by kind, LISTED lines of each at most."""
+        for kind, found in self.problems.items():
+            yield f"{kind}: {len(found):,}"
+            yield from (f"  {line}" for line in found[:LISTED])
+            if len(found) > LISTED:
+                yield f"  and {len(found) - LISTED:,} more"
+
+    def summary(self) -> str:
+        records = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
+        wrong = sum(len(found) for found in self.problems.values())
+        return f"records: {records or 'none'}; {f'wrong: {wrong:,}' if wrong else 'all is well'}"
+
+
+class _Verified(NamedTuple):
+    """A record whose image is sound, or why it is not."""
+
+    digest: bytes
+    reason: str
+
+
+def verify(
+    config: VerifyConfig, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Findings:
+    """Checks shards, indexes, checksums, labels, images, and images that are there twice.
+
+    `progress(done, total)` counts records. Raises InputError where there are no records at all.
+    """
+    folder, findings = Path(config.dir), Findings()
+    manifests = {}
+    for split, path in find_splits(folder):
+        try:
+            manifests[split] = Manifest.load(path)
+        except InputError as error:
+            findings.add("splits that cannot be read", str(error))
+    if len({manifest.classes for manifest in manifests.values()}) > 1:
+        findings.add("classes that differ", f"between {' and '.join(manifests)}")
+    total = sum(manifest.records for manifest in manifests.values())
+    seen: dict[bytes, str] = {}  # content -> the first place with it
+    done = 0
+    for split, manifest in manifests.items():
+        findings.splits[split] = manifest.records
+        _check_shards(manifest, findings)
+        for number, verified in enumerate(_check_images(config, manifest, findings)):
+            if verified.reason:
+                findings.add("bad images", f"{split}, record {number}: {verified.reason}")
+            elif verified.digest:
+                place = f"{split}, record {number}"
+                first = seen.setdefault(verified.digest, place)
+                if first != place:
+                    findings.add("images that are there twice", f"{place}: as {first}")
+            progress(done := done + 1, total)
+    return findings
+
+
+def _check_shards(manifest: Manifest, findings: Findings) -> None:
+    for shard in manifest.shards:
+        with (manifest.folder / shard.file).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                findings.add("shards", f"{manifest.folder / shard.file}: not what was written")
+
+
+def _check_images(
+    config: VerifyConfig, manifest: Manifest, findings: Findings
+) -> Iterator[_Verified]:
+    """Every record in order; what the reader finds wrong goes to the findings."""
+    reader = RecordReader(manifest, max_bad_records=manifest.records)
+    how = Conversion("keep", short_side=None, quality=90, max_pixels=config.max_pixels)
+
+    def check(first: int) -> list[_Verified]:
+        block = reader.read(np.arange(first, min(first + BLOCK, manifest.records)))
+        return [
+            _check(image, how, manifest) if weight else _Verified(b"", "")
+            for image, weight in zip(block.images, block.weights, strict=True)
+        ]
+
+    with ThreadPoolExecutor(config.jobs or os.cpu_count() or 1) as pool, quiet_pillow():
+        blocks = range(0, manifest.records, BLOCK)
+        for block in pool.map(check, blocks):
+            yield from block
+    for number in sorted(reader.bad_records):
+        findings.add("bad records", str(reader.bad_records[number]))
+
+
+def _check(image: bytes, how: Conversion, manifest: Manifest) -> _Verified:
+    reason = ""
+    if manifest.schema.raw_dtype is None:
+        try:
+            convert(image, how)
+        except Exception as error:  # as in the writer: Pillow raises many kinds
+            reason = str(error) or type(error).__name__
+    return _Verified(hashlib.blake2b(image, digest_size=16).digest(), reason)

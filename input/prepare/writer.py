@@ -1,0 +1,222 @@
+"""Images from wherever -> shards, indexes and a manifest per split; everything or nothing."""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain, islice, pairwise
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from input.config import SPLITS
+from input.errors import InputError
+from input.foundation import durable
+from input.manifest import Manifest, Shard, save, save_index
+from input.prepare import folders, tables
+from input.prepare.config import WriteConfig
+from input.prepare.conversion import Conversion, Converted, convert, quiet_pillow
+from input.prepare.sources import LISTED, Listing, Source
+from input.records import ENCODED, RAW, encode, frame
+
+log = logging.getLogger(__name__)
+
+SHARD_BYTES = 128 * 2**20
+LOCK_FILE = ".write.lock"
+# By the suffix of --images; without one of these it is a folder.
+LISTERS = {".csv": tables.list_table, ".jsonl": tables.list_table, ".npz": tables.list_arrays}
+
+
+class _Outcome(NamedTuple):
+    """A source that was read and converted, or why it could not be."""
+
+    source: Source
+    converted: Converted | None  # None for a bad image
+    reason: str = ""  # why it is bad
+
+
+def write(
+    config: WriteConfig, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, Manifest]:
+    """Writes each split of config.images to config.out/<split>; returns split -> manifest.
+
+    The same images and seed give the same bytes, whatever `jobs` is. `progress(done, total)` counts
+    images. Bad images are logged and left out, up to config.max_bad_images. Raises InputError;
+    after that, or a kill, there is no folder that looks like a finished split.
+    """
+    images, out = Path(config.images), Path(config.out)
+    if out.resolve().is_relative_to(images.resolve()):
+        raise InputError(f"--out={out} lies inside --images={images}. Choose another --out.")
+    listing = LISTERS.get(images.suffix.lower(), folders.list_folder)(config)
+    try:
+        with _lock(out):
+            for split in listing.splits:
+                if (out / split).exists():
+                    raise InputError(f"{out / split} exists. Remove it or choose another --out.")
+            return _write(config, listing, progress)
+    except OSError as error:  # those of an image became its reason
+        raise InputError(f"Writing to {out} failed: {error}.") from error
+
+
+def _write(
+    config: WriteConfig, listing: Listing, progress: Callable[[int, int], None]
+) -> dict[str, Manifest]:
+    out, splits = Path(config.out), listing.splits
+    how = Conversion(config.encoding, config.short_side, config.quality, config.max_pixels)
+    jobs = config.jobs or os.cpu_count() or 1
+    sources = list(chain.from_iterable(splits.values()))
+    manifests: dict[str, Manifest] = {}
+    bad: list[_Outcome] = []
+    for split in SPLITS.values():  # left by a write that was killed
+        shutil.rmtree(durable.incomplete(out / split), ignore_errors=True)
+    with ThreadPoolExecutor(jobs) as pool, quiet_pillow(), ExitStack() as published:
+        # Folders are published in the reverse order, train last: a kill in between leaves nothing
+        # that can be trained on.
+        entered = sorted(splits, key="train".__ne__)
+        folders = {s: published.enter_context(durable.publish(out / s)) for s in entered}
+        outcomes = _converted(pool, 2 * jobs, listing, how, sources, progress)
+        for split, own in splits.items():
+            counts = _shard_counts(own, config.shards)
+            manifests[split], left_out = _write_split(
+                config, listing.classes, folders[split], split, outcomes, counts
+            )
+            bad += left_out
+        _judge(config, bad, manifests)
+    return {split: replace(each, folder=out / split) for split, each in manifests.items()}
+
+
+def _write_split(
+    config: WriteConfig,
+    classes: tuple[str, ...],
+    folder: Path,
+    split: str,
+    outcomes: Iterator[_Outcome],
+    counts: Iterable[int],
+) -> tuple[Manifest, list[_Outcome]]:
+    """Writes counts[i] of the converted images to shard i. Returns the bad ones as well."""
+    per_class = [0] * len(classes)
+    sizes: set[tuple[int, int]] = set()
+    bad: list[_Outcome] = []
+    shards: list[Shard] = []
+
+    def records(part: Iterable[_Outcome]) -> Iterator[bytes]:
+        for image in part:
+            if image.converted is None:
+                bad.append(image)
+                continue
+            content, (width, height), raw = image.converted
+            per_class[image.source.label] += 1
+            sizes.add((width, height))
+            yield frame(encode(content, image.source.label, (height, width) if raw else None))
+
+    for count in counts:
+        path = folder / f"{split}-{len(shards):05d}.tfrecord"
+        shard = _write_shard(path, records(islice(outcomes, count)))
+        if shard.records:
+            shards.append(shard)
+    width, height = sizes.pop() if len(sizes) == 1 else (0, 1)
+    manifest = Manifest(
+        folder=folder,
+        classes=classes,
+        records_per_class=tuple(per_class),
+        shards=tuple(shards),
+        image_size=width if width == height else None,
+        schema=RAW if config.encoding == "raw" else ENCODED,
+    )
+    save(manifest)
+    return manifest, bad
+
+
+def _write_shard(path: Path, records: Iterable[bytes]) -> Shard:
+    """Writes a shard and its index; neither when there are no records."""
+    digest, lengths = hashlib.sha256(), []
+    with path.open("wb") as file:
+        for record in records:
+            file.write(record)
+            digest.update(record)
+            lengths.append(len(record))
+    shard = Shard(path.name, len(lengths), sum(lengths), digest.hexdigest())
+    if lengths:
+        save_index(path.parent, shard, lengths)
+    else:
+        path.unlink()
+    return shard
+
+
+def _shard_counts(sources: Sequence[Source], shards: int | None) -> list[int]:
+    """How many images go into each shard; sizes differ by one image at most."""
+    if shards is None:
+        shards = -(-sum(source.bytes for source in sources) // SHARD_BYTES)
+    shards = min(max(shards, 1), len(sources))
+    ends = [len(sources) * i // shards for i in range(shards + 1)]
+    return [end - start for start, end in pairwise(ends)]
+
+
+def _judge(config: WriteConfig, bad: list[_Outcome], manifests: dict[str, Manifest]) -> None:
+    """Raises InputError for too many bad images, and for a class that they left empty."""
+    folder = Path(config.images)
+    if folder.suffix.lower() in LISTERS:
+        folder = folder.parent
+    lines = [f"{folder / each.source.name}: {each.reason}" for each in bad]
+    if len(bad) > config.max_bad_images:
+        more = [f"and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
+        raise InputError(
+            "\n  ".join([f"Bad images: {len(bad)}", *lines[:LISTED], *more])
+            + "\nRepair or remove them, or leave them out with "
+            f"--max_bad_images={len(bad)}. Nothing was written."
+        )
+    for line in lines:
+        log.warning("Left out %s", line)
+    for split, manifest in manifests.items():
+        for name, records in zip(manifest.classes, manifest.records_per_class, strict=True):
+            if not records:
+                raise InputError(
+                    f"Every image of class {name} in {split} is bad. Repair them or remove the "
+                    "class. Nothing was written."
+                )
+
+
+def _lock(out: Path) -> IO[str]:
+    """Makes `out` and takes its lock, which the system drops when the process dies."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        return durable.lock(out / LOCK_FILE)
+    except BlockingIOError:
+        raise InputError(
+            f"Another samestep-records write is writing to {out}. "
+            "Wait for its end or choose another --out."
+        ) from None
+
+
+def _converted(
+    pool: Executor,
+    ahead: int,
+    listing: Listing,
+    how: Conversion,
+    sources: Sequence[Source],
+    progress: Callable[[int, int], None],
+) -> Iterator[_Outcome]:
+    """Each source converted, in order; at most `ahead` images are held in memory."""
+    waiting: deque[Future[_Outcome]] = deque()
+    for done in range(len(sources)):
+        for source in sources[done + len(waiting) : done + ahead]:
+            waiting.append(pool.submit(_convert, listing, how, source))
+        outcome = waiting.popleft().result()
+        progress(done + 1, len(sources))
+        yield outcome
+
+
+def _convert(listing: Listing, how: Conversion, source: Source) -> _Outcome:
+    """Reads an image and converts it."""
+    try:
+        return _Outcome(source, convert(listing.read(source), how))
+    except OSError as error:
+        reason = error.strerror or str(error)
+    # Pillow raises ValueError, SyntaxError, struct.error, zlib.error, .. for damaged files.
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+    return _Outcome(source, None, reason)

@@ -1,0 +1,158 @@
+"""What the loop, Keras fit and the exact sum cost: two variants in turn in one process.
+
+A benchmark is a function of a BenchmarkConfig that returns Comparisons; STEP_BENCHMARKS names them.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from input import order, synthetic
+from input.config import InputConfig
+from models.build import build_model
+from models.config import ModelConfig
+from models.layers import FusedBatchNorm, Pixels
+from scripts.benchmarks.comparison import Comparison, compare, measure_in_turn
+from scripts.benchmarks.config import BenchmarkConfig
+from trainer import loop, optimizers, step
+from trainer.config import OptimizerConfig
+from trainer.monitor import Monitor
+from trainer.workers import strategy
+from trainer.workers.agreement import Sync, Workers
+from trainer.workers.watchdog import Pace
+
+CLASSES = 10
+RECORDS = 10_000  # only the schedule depends on it
+OPTIMIZER = OptimizerConfig(weight_decay=0.0)
+
+
+def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]:
+    """The real loop with its metrics, events and lines against the traced step alone: cnn."""
+    setup = _Setup(2, InputConfig(global_batch_size=64, micro_batch_size=32, image_size=28))
+    train, iterator = setup.step(lambda: _build("cnn", 28))
+    sync = Sync(Workers(setup.strategy), Pace(steps_per_call=20, stall_seconds=None))
+    sync.steps = 20
+    with tempfile.TemporaryDirectory() as folder, Monitor(Path(folder), steps, steps, 0) as monitor:
+
+        def real() -> None:
+            for first in range(0, steps, 20):
+                rows = loop.advance(train, iterator, first, first + 20, sync)
+                monitor.training(rows.end, loop.summary(rows, setup.schedule))
+
+        variants = {"loop": _timed(real), "step": _timed(_call(train, iterator, steps))}
+        rates = measure_in_turn(setup.plan.images_per_step * steps, config.rounds, variants)
+    return [compare("cnn, 28 px, 2 virtual CPUs", rates, "loop", "step")]
+
+
+def against_fit(config: BenchmarkConfig, steps: int = 200) -> list[Comparison]:
+    """The exact step against Keras fit: the same tiny layers, batch, optimizer and replicas."""
+    setup = _Setup(2, InputConfig(global_batch_size=32, micro_batch_size=16, image_size=8))
+    train, iterator = setup.step(_tiny)
+    halves = [(image, label) for image, label, _ in setup.dataset().take(2)]
+    batch = [np.concatenate(column) for column in zip(*halves, strict=True)]
+    dataset = tf.data.Dataset.from_tensors(tuple(batch)).repeat()
+    with setup.strategy.scope():
+        rival = _tiny()
+        rival.compile(
+            keras.optimizers.SGD(OPTIMIZER.learning_rate, momentum=OPTIMIZER.momentum),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+    # fit takes up to 2.5 s to tear down its iterator: its clock stops at the last batch.
+    ends = []
+    stop = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+    )
+
+    def fit() -> float:
+        start = time.perf_counter()
+        rival.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=[stop], shuffle=False)
+        return ends[-1] - start
+
+    variants = {"samestep": _timed(_call(train, iterator, steps)), "fit": fit}
+    rates = measure_in_turn(setup.plan.images_per_step * steps, config.rounds, variants)
+    return [compare("tiny model, 8 px, 2 virtual CPUs", rates, "samestep", "fit")]
+
+
+def exact_sum(config: BenchmarkConfig) -> list[Comparison]:
+    """--reduction=exact against fast: a ResNet-50 step of two micro-batches on one CPU."""
+    setup = _Setup(1, InputConfig(global_batch_size=16, micro_batch_size=8, image_size=64))
+    variants = {}
+    for reduction in ("exact", "fast"):
+        train, iterator = setup.step(lambda: _build("resnet50", 64), reduction)
+        variants[reduction] = _timed(_call(train, iterator, 1))
+    rates = measure_in_turn(setup.plan.images_per_step, config.rounds, variants)
+    return [compare("resnet50, 64 px, 2 micro-batches of 8", rates, "exact", "fast")]
+
+
+STEP_BENCHMARKS: dict[str, Callable[[BenchmarkConfig], list]] = {
+    "loop": loop_overhead,
+    "fit": against_fit,
+    "exact": exact_sum,
+}
+
+
+class _Setup:
+    """Devices, batch and schedule that two variants have in common."""
+
+    def __init__(self, replicas: int, config: InputConfig):
+        names = [f"CPU:{i}" for i in range(replicas)]
+        self.strategy = strategy.make_strategy(names, strategy.cores())
+        inputs = order.resolve(config, records_size=None, replicas=replicas)
+        self.plan = order.plan(inputs, RECORDS, replicas)
+        self.schedule = optimizers.build_schedule(OPTIMIZER, self.plan.steps_per_epoch, epochs=1)
+        self._image_size = inputs.image_size
+
+    def dataset(self) -> tf.data.Dataset:
+        """Synthetic micro-batches."""
+        return synthetic.train(self.plan, self._image_size, CLASSES)
+
+    def step(self, build: Callable[[], keras.Model], reduction: str = "exact"):
+        """The traced step of a new model, and an iterator over synthetic input."""
+        with self.strategy.scope():
+            model = build()
+            optimizer = optimizers.build_optimizer(OPTIMIZER, model)
+        train = step.build_train(
+            self.strategy,
+            model,
+            optimizer,
+            self.schedule,
+            images_per_step=self.plan.images_per_step,
+            micro_batches=self.plan.micro_batches,
+            seed=0,
+            reduction=reduction,
+        )
+        distribute = self.strategy.distribute_datasets_from_function
+        return train, iter(distribute(lambda _: self.dataset()))
+
+
+def _call(train, iterator, steps: int) -> Callable[[], None]:
+    """A call of the traced function for that many steps, its result waited for."""
+    first, count = tf.constant(0, tf.int64), tf.constant(steps, tf.int64)
+    return lambda: train(iterator, first, count).loss.numpy()
+
+
+def _timed(work: Callable[[], object]) -> Callable[[], float]:
+    def seconds() -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    return seconds
+
+
+def _build(name: str, size: int) -> keras.Model:
+    return build_model(ModelConfig(name), input_shape=(size, size, 3), num_classes=CLASSES, seed=0)
+
+
+def _tiny() -> keras.Model:
+    """So little work that mostly the overhead around it is measured."""
+    image = keras.Input((8, 8, 3), dtype="uint8")
+    x = keras.layers.Conv2D(8, 3, use_bias=False)(Pixels("unit")(image))
+    x = keras.layers.ReLU()(FusedBatchNorm()(x))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(CLASSES)(x))

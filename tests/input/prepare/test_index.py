@@ -1,0 +1,291 @@
+"""Records that TensorFlow programs wrote: indexed where they lie, read, and trained on."""
+
+import gzip
+import io
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from input import order, pipeline
+from input.config import IndexConfig, InputConfig
+from input.errors import BadRecordError, InputError
+from input.manifest import Manifest
+from input.prepare.index import index
+from input.reader import RecordReader
+from input.records import RAW, Schema, encode, parse
+
+ROOT = Path(__file__).parents[1]
+PIXELS = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
+
+
+def png(pixels) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def feature(value) -> tf.train.Feature:
+    if isinstance(value, bytes):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+
+def write_shard(path: Path, examples, compression="") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path), compression) as writer:
+        for example in examples:
+            features = {name: feature(value) for name, value in example.items()}
+            message = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(message.SerializeToString())
+
+
+def slim(i):
+    """As Model Garden and TF-slim write ImageNet: labels from 1."""
+    return {
+        "image/encoded": png(PIXELS[i]),
+        "image/class/label": i % 3 + 1,
+        "image/filename": f"{i}.png".encode(),
+        "image/height": 8,
+    }
+
+
+def tfds(i):
+    return {"image": png(PIXELS[i]), "label": i % 3, "id": i}
+
+
+def raw(i):
+    return {"image_raw": (PIXELS[i] / np.float32(7)).tobytes(), "label": i % 3}
+
+
+KINDS = {
+    "slim": (slim, "{split}-{i:05d}-of-00002", {"label_offset": -1}),
+    "tfds": (
+        tfds,
+        "digits-{split}.tfrecord-{i:05d}-of-00002",
+        {"image_key": "image", "label_key": "label"},
+    ),
+    "raw": (
+        raw,
+        "{split}/part{i}.tfrecord",
+        {
+            "image_key": "image_raw",
+            "label_key": "label",
+            "raw_dtype": "float32",
+            "raw_shape": "8,8,3",
+        },
+    ),
+}
+
+
+def others(folder: Path, kind: str, compression="") -> dict:
+    """24 records of others, 16 to train; returns the settings of index."""
+    example, name, settings = KINDS[kind]
+    for split, first, count in (("train", 0, 8), ("validation", 16, 4)):
+        for i in range(2):
+            numbers = range(first + i * count, first + (i + 1) * count)
+            path = folder / name.format(split=split, i=i)
+            write_shard(path, map(example, numbers), compression)
+    return {"dir": str(folder), **settings}
+
+
+@pytest.mark.parametrize("out", ["", "elsewhere/data"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_others_wrote_is_read_where_it_lies(tmp_path, kind, out):
+    settings = others(tmp_path / "theirs", kind)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    target = tmp_path / out if out else tmp_path / "theirs"
+    calls = []
+    index(IndexConfig(**settings, out=str(target) if out else ""), lambda *at: calls.append(at))
+    assert {path: path.read_bytes() for path in before} == before
+    assert calls[-1][0] == calls[-1][1] == sum(map(len, before.values()))
+    for split, numbers in (("train", range(16)), ("validation", range(16, 24))):
+        manifest = Manifest.load(target / split)
+        assert manifest.classes == ("0", "1", "2")
+        block = RecordReader(manifest).read(np.arange(manifest.records))
+        assert block.labels.tolist() == [i % 3 for i in numbers]
+        assert block.weights.all()
+        expected = [next(iter(KINDS[kind][0](i).values())) for i in numbers]
+        assert block.images.tolist() == expected
+        text = (target / split / f"{Path(manifest.shards[0].file).name}.idx").read_text()
+        assert text.splitlines()[0].split() == ["0", text.splitlines()[1].split()[0]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_reach_the_model_as_they_are(tmp_path, kind):
+    """float32 as float32, images as uint8, every one of an evaluation once."""
+    index(IndexConfig(**others(tmp_path, kind)))
+    reader = RecordReader(Manifest.load(tmp_path / "validation"))
+    config = InputConfig(global_batch_size=3, micro_batch_size=3, image_size=8)
+    plan = order.EvaluationPlan(3, 1, reader.records)
+    batches = list(pipeline.evaluate(config, reader, plan).take(plan.draws))
+    images = np.concatenate([image for image, _, _ in batches])[:8]
+    weights = np.concatenate([weight for _, _, weight in batches])
+    expected = PIXELS[16:] / np.float32(7) if kind == "raw" else PIXELS[16:]
+    assert images.dtype == expected.dtype
+    np.testing.assert_array_equal(images, expected)
+    assert weights.tolist() == [1] * 8 + [0]
+
+
+def test_class_names_come_from_a_file(tmp_path):
+    settings = others(tmp_path, "tfds")
+    (tmp_path / "label.labels.txt").write_text("ant\nbee\ncow\nunused\n")
+    assert index(IndexConfig(**settings))["train"].classes == ("ant", "bee", "cow", "unused")
+    for split in ("train", "validation"):
+        shutil.rmtree(tmp_path / split)
+    (tmp_path / "names").write_text("ant\nbee\n")
+    with pytest.raises(InputError, match=r"has 2 class names, but .* a label 2"):
+        index(IndexConfig(**settings, classes=str(tmp_path / "names")))
+
+
+@pytest.mark.parametrize("compression", ["GZIP", "ZLIB"])
+def test_compressed_shards_are_refused_with_a_command_that_helps(tmp_path, compression):
+    settings = others(tmp_path / "theirs", "slim", compression)
+    with pytest.raises(InputError, match=f"with {compression}") as refused:
+        index(IndexConfig(**settings))
+    shard = tmp_path / "theirs" / "train-00000-of-00002"
+    plain = tmp_path / "plain"
+    command = str(refused.value).partition(": ")[2].rpartition(f"{compression}")[2]
+    command = command.partition(": ")[2].replace("PLAIN/", f"{plain}")
+    subprocess.run(["bash", "-c", command], check=True)
+    unpack = gzip.decompress if compression == "GZIP" else zlib.decompress
+    (written,) = tmp_path.glob("plain*")
+    assert written.read_bytes() == unpack(shard.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"label_offset": 0, "image_key": "nope"}, "record 0, byte offset 0: the Example has no"),
+        ({"label_offset": -2}, "label -1 is below 0"),
+        ({"label_key": "image/filename"}, "image/filename is bytes_list, not int64_list"),
+        ({"image_key": "image/filename"}, "the image is neither JPEG nor PNG"),
+        ({"raw_dtype": "uint8", "raw_shape": "8,8,3"}, "bytes, which is not 8 x 8 pixels of 3"),
+    ],
+)
+def test_wrong_settings_name_the_first_record(tmp_path, settings, words):
+    with pytest.raises(InputError, match=words) as refused:
+        index(IndexConfig(**{**others(tmp_path, "slim"), **settings}))
+    assert "train-00000-of-00002" in str(refused.value)
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_damage_is_named(tmp_path):
+    settings = others(tmp_path, "slim")
+    path = tmp_path / "train-00001-of-00002"
+    whole = path.read_bytes()
+    for content, words in (
+        (whole[:-5], "the file only"),
+        (whole[:300] + b"x" + whole[301:], "checksum does not match"),
+        (whole + b"12345", "5 bytes are no record"),
+        (b"", "is empty"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            index(IndexConfig(**settings))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], "holds no TFRecords"),
+        (["a.tfrecord"], r"Which split is .*a.tfrecord.* and has none"),
+        (["train-validation.tfrecord"], "has train and validation"),
+        (["training.tfrecord"], "Which split is"),
+        (["a/train.tfrecord", "b/train.tfrecord"], "Two shards of train are called train.tfrecord"),
+    ],
+)
+def test_files_whose_split_is_not_clear(tmp_path, names, words):
+    for name in names:
+        write_shard(tmp_path / name, [slim(0)])
+    with pytest.raises(InputError, match=words):
+        index(IndexConfig(dir=str(tmp_path), label_offset=-1))
+
+
+def test_an_index_is_not_written_over(tmp_path):
+    settings = others(tmp_path, "slim")
+    index(IndexConfig(**settings))
+    with pytest.raises(InputError, match="Remove it to index anew"):
+        index(IndexConfig(**settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "--dir is missing"),
+        ({"dir": "x", "raw_shape": "8,8,3"}, "belong together"),
+        ({"dir": "x", "raw_dtype": "uint8"}, "belong together"),
+        ({"dir": "x", "raw_dtype": "uint8", "raw_shape": "8,8"}, "is not height,width,channels"),
+        ({"dir": "x", "raw_dtype": "uint8", "raw_shape": "8,8,4"}, "is not height,width,channels"),
+    ],
+)
+def test_settings_check_themselves(settings, words):
+    with pytest.raises(InputError, match=words):
+        IndexConfig(**settings)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_raw_pixels_of_any_kind(dtype, channels):
+    schema = Schema(raw_dtype=dtype, raw_shape=(2, 5, channels))
+    pixels = np.arange(10 * channels, dtype=dtype)
+    found = parse(encode(pixels.tobytes(), 3), schema)
+    assert (found.label, found.height, found.width) == (3, 2, 5)
+    assert found.image == pixels.tobytes()
+    assert parse(encode(b"abcdef", 3, (1, 2)), RAW)[1:] == (3, 1, 2)
+
+
+def test_a_bad_raw_record_has_weight_0(tmp_path):
+    settings = others(tmp_path, "raw")
+    manifest = index(IndexConfig(**settings))["train"]
+    path = manifest.folder / manifest.shards[0].file
+    whole = bytearray(path.read_bytes())
+    whole[100] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(BadRecordError, match="record 0, byte offset 0"):
+        RecordReader(manifest).read(np.arange(4))
+    config = InputConfig(global_batch_size=16, image_size=8, micro_batch_size=16)
+    reader = RecordReader(manifest, max_bad_records=1)
+    plan = order.EvaluationPlan(16, 1, reader.records)
+    image, label, weight = next(iter(pipeline.evaluate(config, reader, plan)))
+    assert weight.numpy().tolist() == [0] + [1] * 15
+    assert not image[0].numpy().any()
+    np.testing.assert_array_equal(image[1:], PIXELS[1:16] / np.float32(7))
+    assert label.numpy().tolist() == [0] + [i % 3 for i in range(1, 16)]
+
+
+def test_the_command_trains_what_it_indexed(tmp_path):
+    """As a user would: index, train on float32 pixels, evaluate N/N, export, ask the export."""
+    others(tmp_path / "theirs", "raw")
+
+    def run(program, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", f"scripts.{program}", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    flags = ["--image_key=image_raw", "--label_key=label", "--raw_dtype=float32"]
+    shown = run("records", "index", f"{tmp_path}/theirs", "--raw_shape=8,8,3", *flags)
+    assert "train" in shown and "Next: samestep-train" in shown
+    run_dir = f"--run_dir={tmp_path}/run"
+    shown = run(
+        *("train", f"--data_dir={tmp_path}/theirs", run_dir, "--epochs=2"),
+        *("--global_batch_size=8", "--micro_batch_size=4", "--virtual_cpus=2"),
+    )
+    assert "on 8/8" in shown
+    assert "on 8/8" in run("evaluate", run_dir)
+    run("export", run_dir, f"--out={tmp_path}/export")
+    serve = tf.saved_model.load(f"{tmp_path}/export")
+    answer = serve(tf.constant(PIXELS / np.float32(7)))
+    assert answer["probabilities"].shape == (24, 3)
+    assert "all is well" in run("records", "verify", f"{tmp_path}/theirs")

@@ -1,0 +1,180 @@
+"""CSV, JSONL and NumPy files: the same records as from class folders, and one line for mistakes."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from input.config import WriteConfig
+from input.errors import InputError
+from input.prepare.writer import write
+from input.reader import RecordReader
+
+
+def png(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((4, 5, 3), value, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def images(tmp_path):
+    """30 images in one folder: image i is all of value i, and its class is i modulo 3."""
+    (tmp_path / "images").mkdir()
+    for i in range(30):
+        (tmp_path / "images" / f"{i}.png").write_bytes(png(i))
+    return tmp_path
+
+
+def rows(names=("ant", "bee", "cow")) -> list[tuple[str, str]]:
+    return [(f"images/{i}.png", names[i % 3]) for i in range(30)]
+
+
+def csv(lines, header="path,label") -> str:
+    return "\n".join([header, *(",".join(line) for line in lines), ""])
+
+
+def jsonl(lines) -> str:
+    return "".join(json.dumps({"path": p, "label": label}) + "\n" for p, label in lines)
+
+
+def values(manifest) -> dict[int, int]:
+    """Value of an image -> its label."""
+    contents, _, labels, weights = RecordReader(manifest).read(np.arange(manifest.records))
+    assert weights.all()
+    pixels = [np.asarray(Image.open(io.BytesIO(content))) for content in contents]
+    return {int(p.flat[0]): int(label) for p, label in zip(pixels, labels, strict=True)}
+
+
+def written(path, **options):
+    return write(WriteConfig(images=str(path), out=str(path.parent / "out"), **options))
+
+
+def error(path, **options) -> str:
+    with pytest.raises(InputError) as refused:
+        written(path, **options)
+    assert not (path.parent / "out" / "train").exists()
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "csv with a mark, spaces and other columns"])
+def test_every_image_of_a_table_is_written_with_its_label(images, kind):
+    path = images / f"table.{kind[:5].split()[0]}"
+    text = jsonl(rows()) if kind == "jsonl" else csv(rows())
+    if "mark" in kind:
+        lines = [(label, "x", f" {path} ") for path, label in rows()]
+        text = "\ufeff" + csv(lines, "Label,note,Path")
+    path.write_text(text, encoding="utf-8")
+    manifests = written(path)
+    assert manifests["train"].classes == ("ant", "bee", "cow")
+    found = values(manifests["train"]) | values(manifests["validation"])
+    assert found == {i: i % 3 for i in range(30)}
+    assert len(values(manifests["validation"])) == 3
+
+
+def test_the_order_is_that_of_the_same_images_in_any_table(images):
+    """The lines' order does not count."""
+    for name, lines in (("a", rows()), ("b", rows()[::-1])):
+        (images / f"{name}.csv").write_text(csv(lines))
+        written = WriteConfig(images=f"{images}/{name}.csv", out=f"{images}/{name}")
+        write(written)
+    shards = [(images / name / "train" / "train-00000.tfrecord").read_bytes() for name in "ab"]
+    assert shards[0] == shards[1]
+
+
+def test_whole_numbers_are_classes_in_their_order(images):
+    (images / "t.csv").write_text(csv(rows(names=("10", "9", "2"))))
+    manifests = written(images / "t.csv", split="train:1")
+    assert manifests["train"].classes == ("2", "9", "10")
+    assert values(manifests["train"]) == {i: (2, 1, 0)[i % 3] for i in range(30)}
+
+
+def test_a_table_may_say_the_split(images):
+    lines = [(*row, "train" if i < 20 else "val") for i, row in enumerate(rows())]
+    (images / "t.csv").write_text(csv(lines, "path,label,split"))
+    assert "Leave --split away" in error(images / "t.csv", split="train:1")
+    manifests = written(images / "t.csv")
+    assert sorted(values(manifests["validation"])) == list(range(20, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1: the columns must be path,label or path,label,split, not nothing"),
+        ("a.png,cat\n", "line 1: the columns must be"),
+        ("path,label\n", "lists no images"),
+        ("path,label\nimages/1.png\n", "line 2: 1 cells for 2 columns"),
+        ("path,label\nimages/1.png,\n", "line 2: the label is empty"),
+        ("path,label\n,cat\n", "line 2: the path is empty"),
+        ("path,label\nx,a\ny,b\nx,b\n", "lines 2 and 4: both list x"),
+        ("path,label,split\nx,a,train\ny,b,\n", "line 3: a split is missing"),
+        ("path,label,split\nx,a,trein\n", "line 2: split 'trein' is none of train, validation"),
+        ("path,label,split\nx,a,val\n", "has the splits validation, but no train"),
+        ("path,label\nx,a\ny,a\n", "has the class a only"),
+    ],
+)
+def test_a_mistake_in_a_table_is_named_with_its_line(images, text, words):
+    (images / "t.csv").write_text(text)
+    assert words in error(images / "t.csv")
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"path": "x"}', '{"path": 1, "label": 2}', "3"])
+def test_a_mistake_in_jsonl_is_named_with_its_line(images, line):
+    (images / "t.jsonl").write_text(jsonl(rows()) + line + "\n")
+    assert "t.jsonl, line 31: not {" in error(images / "t.jsonl")
+
+
+def test_files_that_are_not_there(images):
+    assert "t.csv cannot be read: No such file" in error(images / "t.csv")
+    (images / "t.csv").write_bytes(b"path,label\n\xff\xfe,x")
+    assert "t.csv is not UTF-8 text" in error(images / "t.csv")
+    (images / "t.csv").write_text(csv([*rows(), ("images/none.png", "ant")]))
+    message = error(images / "t.csv")
+    assert "Bad images: 1" in message
+    assert f"{images}/images/none.png: neither a file nor a link to one" in message
+    manifests = written(images / "t.csv", max_bad_images=1)
+    assert sum(manifest.records for manifest in manifests.values()) == 30
+
+
+@pytest.mark.parametrize("shape", [(30, 4, 5), (30, 4, 5, 1), (30, 4, 5, 3)])
+@pytest.mark.parametrize("encoding", ["keep", "jpeg"])
+def test_every_image_of_an_array_is_written_with_its_label(tmp_path, shape, encoding):
+    pixels = np.broadcast_to(np.arange(30).reshape(30, *[1] * (len(shape) - 1)), shape)
+    names = np.array(["ant", "bee", "cow"])
+    path = tmp_path / "a.npz"
+    np.savez(path, images=pixels.astype(np.uint8), labels=np.arange(30) % 3, class_names=names)
+    manifests = written(path, encoding=encoding)
+    assert manifests["train"].classes == tuple(names)
+    found = values(manifests["train"]) | values(manifests["validation"])
+    assert found == {i: i % 3 for i in range(30)}
+
+
+IMAGES, LABELS = np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": IMAGES}, "has no labels, only images"),
+        ({"x": IMAGES}, "has no images and no labels, only x"),
+        ({"images": IMAGES.astype(np.float32), "labels": LABELS}, "must be uint8, not float32"),
+        ({"images": IMAGES, "labels": LABELS[:3]}, "one integer per image"),
+        ({"images": IMAGES, "labels": LABELS / 2}, "one integer per image"),
+        ({"images": IMAGES, "labels": LABELS, "class_names": ["a"]}, "there are 1 classes"),
+        ({"images": IMAGES, "labels": LABELS, "class_names": ["a", "a"]}, "a name twice"),
+        ({"images": IMAGES[..., :2], "labels": LABELS}, "1 or 3"),
+        ({"images": np.array([None]), "labels": LABELS}, "no .npz file of plain arrays"),
+    ],
+)
+def test_a_mistake_in_an_array_file_is_named(tmp_path, arrays, words):
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert words in error(tmp_path / "a.npz", split="train:1")
+
+
+def test_a_file_that_is_no_array_file(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"PK nothing")
+    assert "is no .npz file" in error(tmp_path / "a.npz")
+    (tmp_path / "a.npz").unlink()
+    assert "a.npz cannot be read" in error(tmp_path / "a.npz")

@@ -1,0 +1,226 @@
+"""A record is what TensorFlow writes, and damage is always a RecordError."""
+
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from input.records import (
+    FOOTER_BYTES,
+    HEADER_BYTES,
+    RecordError,
+    encode,
+    frame,
+    image_format,
+    parse,
+    unframe,
+)
+
+ROOT = Path(__file__).parents[1]
+fuzz = settings(deadline=None)  # the cores may be shared
+INT64 = st.integers(-(2**63), 2**63 - 1)
+
+
+@pytest.fixture(scope="module")
+def tf():
+    import tensorflow
+
+    return tensorflow
+
+
+def example(tf, **features):
+    lists = {bytes: tf.train.BytesList, float: tf.train.FloatList, int: tf.train.Int64List}
+    kinds = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
+    return tf.train.Example(
+        features=tf.train.Features(
+            feature={
+                key: tf.train.Feature(**{kinds[kind]: lists[kind](value=values)})
+                for key, (kind, values) in features.items()
+            }
+        )
+    )
+
+
+def test_records_manifest_and_writer_load_without_tensorflow():
+    code = "import sys, input.records, input.manifest, input.writer; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
+    assert "input.prepare.writer" in loaded
+    assert "tensorflow" not in loaded
+
+
+@pytest.mark.parametrize("payload", [b"", b"x", bytes(range(256)) * 300])
+def test_frame_is_what_tensorflow_writes(tf, tmp_path, payload):
+    with tf.io.TFRecordWriter(str(tmp_path / "one")) as writer:
+        writer.write(payload)
+    assert frame(payload) == (tmp_path / "one").read_bytes()
+    assert len(frame(payload)) == HEADER_BYTES + len(payload) + FOOTER_BYTES
+
+
+@fuzz
+@given(st.binary(max_size=300))
+def test_unframe_undoes_frame(payload):
+    assert unframe(frame(payload)) == payload
+    assert unframe(memoryview(frame(payload)), len(frame(payload))) == payload
+
+
+@fuzz
+@given(st.binary(max_size=40), st.data())
+def test_one_changed_bit_is_a_record_error(payload, data):
+    framed = bytearray(frame(payload))
+    bit = data.draw(st.integers(0, 8 * len(framed) - 1))
+    framed[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(RecordError, match="checksum does not match"):
+        unframe(bytes(framed))
+
+
+@fuzz
+@given(st.binary(max_size=100))
+def test_arbitrary_bytes_are_no_record(buffer):
+    with pytest.raises(RecordError):
+        unframe(buffer)
+
+
+def test_unframe_says_what_is_wrong():
+    framed = frame(b"x" * 884)  # 900 bytes
+
+    def reason(buffer, length=None):
+        with pytest.raises(RecordError) as caught:
+            unframe(buffer, length)
+        return str(caught.value)
+
+    damaged = bytearray(framed)
+    damaged[9] ^= 1
+    assert reason(bytes(damaged)) == "the length's checksum does not match"
+    damaged = bytearray(framed)
+    damaged[500] ^= 1
+    assert reason(bytes(damaged)) == "the payload's checksum does not match"
+    assert reason(framed + b"x") == "length says 900 bytes, the index says 901"
+    assert reason(framed[:-1]) == "length says 900 bytes, the index says 899"
+    assert reason(framed[:100], 900) == "short read: 100 of 900 bytes"
+    assert reason(b"", 900) == "short read: 0 of 900 bytes"
+    assert reason(b"") == "0 bytes are no record"
+    assert reason(framed[:15]) == "15 bytes are no record"
+
+
+@fuzz
+@given(image=st.binary(), label=INT64)
+def test_encode_is_bit_for_bit_what_tensorflow_encodes(tf, image, label):
+    ours = {"image/encoded": (bytes, [image]), "image/class/label": (int, [label])}
+    assert encode(image, label) == example(tf, **ours).SerializeToString(deterministic=True)
+    assert parse(encode(image, label))[:2] == (image, label)
+
+
+@fuzz
+@given(
+    image=st.binary(),
+    label=INT64,
+    others=st.dictionaries(
+        st.text(max_size=20).filter(lambda key: not key.startswith("image/")),
+        st.one_of(
+            st.tuples(st.just(bytes), st.lists(st.binary(max_size=20), max_size=3)),
+            st.tuples(st.just(float), st.lists(st.floats(width=32), max_size=3)),
+            st.tuples(st.just(int), st.lists(INT64, max_size=3)),
+        ),
+        max_size=4,
+    ),
+)
+def test_parse_reads_what_tensorflow_encodes(tf, image, label, others):
+    ours = {"image/encoded": (bytes, [image]), "image/class/label": (int, [label])}
+    for features in ({**ours, **others}, {**others, **dict(reversed(ours.items()))}):
+        assert parse(example(tf, **features).SerializeToString())[:2] == (image, label)
+
+
+def field(number, content):
+    """A protobuf field of bytes, shorter than 128."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def entry(key, feature):
+    return field(1, field(1, key) + field(2, feature))
+
+
+IMAGE = entry(b"image/encoded", field(1, field(1, b"pixels")))
+LABEL = entry(b"image/class/label", field(3, field(1, b"\x05")))
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        IMAGE + LABEL,
+        LABEL + IMAGE,
+        IMAGE + entry(b"image/class/label", field(3, b"\x08\x05")),  # int64 that is not packed
+        IMAGE + entry(b"image/class/label", field(3, b"\x0a\x02\x85\x00")),  # a longer varint
+        entry(b"image/encoded", field(1, field(1, b"old"))) + LABEL + IMAGE,  # the last one counts
+        entry(b"image/encoded", field(2, b"") + field(1, field(1, b"pixels"))) + LABEL,
+        IMAGE + field(9, b"unknown") + LABEL,
+        field(1, field(2, field(1, field(1, b"pixels"))) + field(1, b"image/encoded")) + LABEL,
+    ],
+)
+def test_parse_reads_every_wire_encoding(tf, features):
+    payload = field(1, features)
+    expected = tf.train.Example.FromString(payload).features.feature
+    assert parse(payload)[:2] == (b"pixels", 5)
+    assert list(expected["image/encoded"].bytes_list.value) == [b"pixels"]
+    assert list(expected["image/class/label"].int64_list.value) == [5]
+
+
+@pytest.mark.parametrize(
+    ("features", "reason"),
+    [
+        (LABEL, "the Example has no image/encoded"),
+        (IMAGE, "the Example has no image/class/label"),
+        (entry(b"image/encoded", b"") + LABEL, "image/encoded is empty, not bytes_list"),
+        (entry(b"image/encoded", field(1, b"")) + LABEL, "image/encoded has 0 values, not 1"),
+        (
+            IMAGE + entry(b"image/class/label", field(3, field(1, b"\x05\x06"))),
+            "image/class/label has 2 values, not 1",
+        ),
+        (
+            IMAGE + entry(b"image/class/label", field(1, field(1, b"5"))),
+            "image/class/label is bytes_list, not int64_list",
+        ),
+        (field(1, b"x")[:-1], "the payload is no tf.train.Example"),
+        (entry(b"\xff", b"") + IMAGE + LABEL, "the payload is no tf.train.Example"),  # not UTF-8
+    ],
+)
+def test_parse_says_what_is_wrong(features, reason):
+    with pytest.raises(RecordError) as caught:
+        parse(field(1, features))
+    assert str(caught.value) == reason
+
+
+VALID = field(1, entry(b"more", field(2, field(1, struct.pack("<f", 1.5)))) + IMAGE + LABEL)
+changes = st.lists(st.tuples(st.integers(0, len(VALID) - 1), st.integers(0, 255)), max_size=4)
+
+
+@fuzz
+@given(st.one_of(st.binary(), st.integers(0, len(VALID) - 1).map(lambda end: VALID[:end])))
+def test_parse_of_anything_else_is_a_record_error(payload):
+    with pytest.raises(RecordError):
+        parse(payload)
+
+
+@fuzz
+@given(changes)
+def test_parse_of_a_damaged_example_is_what_tensorflow_reads_or_a_record_error(tf, changes):
+    payload = bytearray(VALID)
+    for place, value in changes:
+        payload[place] = value
+    try:
+        image, label, _, _ = parse(bytes(payload))
+    except RecordError:
+        return
+    feature = tf.train.Example.FromString(bytes(payload)).features.feature
+    assert list(feature["image/encoded"].bytes_list.value) == [image]
+    assert list(feature["image/class/label"].int64_list.value) == [label]
+
+
+def test_image_format():
+    assert image_format(b"\xff\xd8\xff\xe0rest") == "jpeg"
+    assert image_format(b"\x89PNG\r\n\x1a\nrest") == "png"
+    for other in (b"", b"\xff\xd8", b"\x89PNG\n", b"GIF89a", b"<html>", b"RIFF....WEBP"):
+        assert image_format(other) is None

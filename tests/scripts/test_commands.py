@@ -1,0 +1,209 @@
+"""The commands as a user meets them: real processes, what they print, how they exit."""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tests.conftest import CLASSES
+
+from input.config import InputConfig
+from input.manifest import Manifest
+from input.reader import RecordReader
+from models.config import ModelConfig
+from trainer import loop
+from trainer.config import (
+    Config,
+    EvaluateConfig,
+    ExportConfig,
+    Hardware,
+    OptimizerConfig,
+    RunConfig,
+)
+from trainer.errors import TrainerError
+from trainer.evaluate import evaluate_run
+from trainer.export import export_run
+
+ROOT = Path(__file__).parent.parent
+TRAIN = ("train", "--image_size=8", "--global_batch_size=32", "--micro_batch_size=8")
+
+
+def command(script: str, *flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", f"scripts.{script}", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "100"},
+    )
+
+
+@pytest.fixture(scope="module")
+def run(data_dir, tmp_path_factory):
+    """A finished run of one epoch."""
+    run_dir = tmp_path_factory.mktemp("run")
+    settings = Config(
+        InputConfig(str(data_dir), global_batch_size=32, micro_batch_size=8),
+        ModelConfig(),
+        OptimizerConfig(),
+        RunConfig(str(run_dir), epochs=1, intra_op_threads=2),
+    )
+    loop.fit(settings, Hardware())
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def other_classes(data_dir, tmp_path_factory):
+    """Records whose validation has a class less than their training."""
+    folder = tmp_path_factory.mktemp("other") / "records"
+    shutil.copytree(data_dir, folder)
+    path = folder / "validation" / "manifest.json"
+    path.write_text(path.read_text().replace('"square"', '"triangle"'))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def refusals(data_dir, run, other_classes):
+    """Wrong settings and what is said to them, each from a process of its own."""
+    data, new = f"--data_dir={data_dir}", f"--run_dir={run.parent / 'new'}"
+    six = ("train", data, new, "--image_size=8", "--global_batch_size=32", "--virtual_cpus=6")
+    calls = {
+        "6 replicas": six,
+        "kept micro-batch": (*TRAIN, data, new, "--virtual_cpus=3"),
+        "GPUs that are not there": (*TRAIN, data, new, "--gpus=64"),
+        "no data_dir": (*TRAIN, new),
+        "missing data_dir": (*TRAIN, "--data_dir=/nowhere", new),
+        "no run_dir": (*TRAIN, data),
+        "a run_dir that is a file": (*TRAIN, data, f"--run_dir={run / 'config.json'}"),
+        "classes that differ": (*TRAIN, f"--data_dir={other_classes}", new),
+        "another run": (*TRAIN, data, f"--run_dir={run}", "--seed=3"),
+        "unknown model": (*TRAIN, data, new, "--model=resent18"),
+        "unknown flag": (*TRAIN, data, new, "--epoch=3"),
+        "too large a batch": ("train", data, new, "--image_size=8", "--global_batch_size=512"),
+        "a run that is none": ("evaluate", f"--run_dir={data_dir}"),
+        "an export that is there": ("export", f"--run_dir={run}", f"--out={run}"),
+    }
+    with ThreadPoolExecutor(2) as pool:
+        done = pool.map(lambda flags: command(*flags), calls.values())
+        return dict(zip(calls, done, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("6 replicas", ("32 images a step do not split evenly over 6 replicas", "1, 2, 4, 8, 16")),
+        ("kept micro-batch", ("do not split evenly over 3 replicas", "1, 2, 4")),
+        ("GPUs that are not there", ("--gpus=64", "sees", "--virtual_cpus=N")),
+        ("no data_dir", ("--data_dir is missing", "samestep-records write")),
+        ("missing data_dir", ("/nowhere/train is no folder", "samestep-records write")),
+        ("no run_dir", ("--run_dir is missing",)),
+        ("a run_dir that is a file", ("config.json cannot be written", "File exists")),
+        ("classes that differ", ("square", "triangle", "samestep-records write")),
+        ("another run", ("--seed=3 (the run has 0)", "another --run_dir")),
+        ("unknown model", ("resent18", "Did you mean resnet18")),
+        ("unknown flag", ("epoch", "--help")),
+        ("too large a batch", ("160 training records do not fill one step of 512",)),
+        ("a run that is none", ("holds no run", "samestep-train")),
+        ("an export that is there", ("exists already",)),
+    ],
+)
+def test_wrong_settings_are_one_clear_line(refusals, what, words):
+    done = refusals[what]
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line
+
+
+def test_doctor_says_what_it_found(data_dir):
+    done = command("doctor", f"--data_dir={data_dir}", *TRAIN[1:], "--virtual_cpus=2")
+    assert done.returncode == 0, done.stderr
+    checks = [line.split()[1] for line in done.stdout.splitlines()]
+    assert checks == ["devices", "train", "validation", "batch", "audit", "step"]
+    assert "to block1_conv" in done.stdout
+
+
+def test_doctor_names_a_model_that_reshapes_its_batch(data_dir, tmp_path):
+    (tmp_path / "flattening.py").write_text(
+        "import keras\n"
+        "def build(input_shape, num_classes):\n"
+        "    image = keras.Input(input_shape)\n"
+        "    return keras.Model(\n"
+        "        image, keras.layers.Dense(num_classes)(keras.layers.Flatten()(image)))\n"
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "scripts.doctor", f"--data_dir={data_dir}", *TRAIN[1:]),
+            "--model=flattening:build",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 2
+    assert "Reshape 'while" in done.stderr
+    assert "flatten" in done.stderr
+
+
+RELOAD = """
+import sys
+import numpy as np
+import tensorflow as tf
+images = np.load(sys.argv[2], allow_pickle=True)
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+found = serve(image_bytes=tf.constant(images))
+assert not {"input", "models", "trainer"} & set(sys.modules)
+probabilities, names = found["probabilities"].numpy(), found["class_names"].numpy()
+np.savez(sys.argv[3], probabilities=probabilities, class_names=names.astype(str))
+"""
+
+
+def test_the_export_gives_what_evaluation_saw(run, data_dir, tmp_path):
+    """Reloaded in a fresh process without our code: the same probabilities, accuracy and loss."""
+    export_run(ExportConfig(str(run), str(tmp_path / "export")))
+    reader = RecordReader(Manifest.load(data_dir / "validation"))
+    images, _, labels, _ = reader.read(np.arange(reader.records))
+    np.save(tmp_path / "images.npy", images)
+    subprocess.run(
+        [
+            *(sys.executable, "-c", RELOAD, str(tmp_path / "export")),
+            *(str(tmp_path / "images.npy"), str(tmp_path / "found.npz")),
+        ],
+        cwd=tmp_path,
+        check=True,
+    )
+    found = np.load(tmp_path / "found.npz")
+    assert tuple(found["class_names"]) == CLASSES
+    probabilities = found["probabilities"]
+    assert probabilities.shape == (43, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    result = evaluate_run(EvaluateConfig(str(run)), Hardware())
+    assert (probabilities.argmax(axis=1) == labels).sum() == result.correct
+    loss = -np.log(probabilities[np.arange(43), labels]).mean()
+    assert loss == pytest.approx(result.loss, abs=1e-5)
+
+
+def test_an_export_is_never_overwritten(run, tmp_path):
+    (tmp_path / "export").mkdir()
+    with pytest.raises(TrainerError, match="exists already"):
+        export_run(ExportConfig(str(run), str(tmp_path / "export")))
+    assert not list((tmp_path / "export").iterdir())
+
+
+def test_physical_gpus_are_all_used(monkeypatch):
+    from trainer.workers import strategy as cluster
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
+    assert cluster.devices() == ["GPU:0", "GPU:1"]
+    assert cluster.devices(gpus=1) == ["GPU:0"]
+    assert cluster.devices(virtual_cpus=3) == ["CPU:0", "CPU:1", "CPU:2"]
+    with pytest.raises(TrainerError, match="--gpus=3, but TensorFlow sees 2"):
+        cluster.devices(gpus=3)

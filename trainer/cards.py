@@ -1,0 +1,79 @@
+"""The rows of a run's cards: what it starts from, and how it ended."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from input.manifest import Manifest
+from input.order import Plan
+from trainer.assembly import TRAIN, VALIDATION, Job
+from trainer.audit import Audit
+from trainer.config import RunDefinition
+from trainer.state import State
+
+CLASSES_SHOWN = 12
+
+
+def start_rows(
+    job: Job, plan: Plan, found: Audit, state: State | None, first: RunDefinition
+) -> Iterator[tuple[str, str]]:
+    """state: the checkpoint that the run goes on from. first: as its first launch defined it."""
+    inputs, run, manifest = job.config.input, job.config.run, job.manifests[TRAIN]
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    workers = f"{job.workers.count} workers, each " if job.workers.count > 1 else ""
+    environment = job.definition.environment
+    yield (
+        "devices",
+        f"{workers}{len(job.devices)} x {environment['device']}: {', '.join(job.devices)}; "
+        f"TensorFlow sees {gpus or 'no'} GPU{'s' * (gpus != 1)}",
+    )
+    yield (
+        "batch",
+        f"{plan.images_per_step} images a step = {plan.micro_batches} micro-batches of "
+        f"{plan.images_per_micro_batch}, {plan.draws_per_step} per replica",
+    )
+    yield (
+        "elsewhere",
+        f"--micro_batch_size={inputs.micro_batch_size} --intra_op_threads={run.intra_op_threads} "
+        f"give the same run on {plan.replica_counts} devices",
+    )
+    total = plan.steps_per_epoch * run.epochs
+    yield "steps", f"{plan.steps_per_epoch} an epoch, {total} in all"
+    validated = job.readers[VALIDATION].records
+    yield "records", f"{manifest.records} to train, {validated} to validate"
+    yield "per class", _records_per_class(manifest)
+    parameters = sum(int(np.prod(v.shape)) for v in job.model.trainable_variables)
+    yield (
+        "model",
+        f"{job.config.model.model}, {parameters:,} parameters, {inputs.image_size} pixels, "
+        f"{run.precision}",
+    )
+    yield "audit", f"nothing reshapes the batch before {', '.join(found.layers)}"
+    yield "start", f"step {state.step}, {state.fingerprint[:16]}" if state else "step 0, a new run"
+    for name, value in environment.items():
+        before = first.environment.get(name)
+        if before != value:
+            yield (
+                "attention",
+                f"{name} was {before} at the first launch and is {value} now: the bits may differ "
+                "from those of a run that was never stopped",
+            )
+
+
+def end_rows(run_dir: Path, last: State, best: State) -> Iterator[tuple[str, str]]:
+    """last: the checkpoint of the last step."""
+    yield "result", str(last.evaluation)
+    yield "best", f"{best.evaluation} at step {best.step}"
+    yield "weights", f"fingerprint {last.fingerprint}"
+    yield "run", str(run_dir)
+    yield "watch", f"tensorboard --logdir {run_dir}"
+    yield "export", f"samestep-export --run_dir={run_dir} --out={run_dir / 'export'}"
+
+
+def _records_per_class(manifest: Manifest) -> str:
+    pairs = [f"{c} {n}" for c, n in zip(manifest.classes, manifest.records_per_class, strict=True)]
+    left_out = len(pairs) - CLASSES_SHOWN
+    more = f", and {left_out} more classes" if left_out > 0 else ""
+    return ", ".join(pairs[:CLASSES_SHOWN]) + more

@@ -1,0 +1,133 @@
+"""A run's folder: its definition in config.json, its lock, and what later launches must match."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from input.foundation import durable, typed_json
+from trainer.config import Config, RunDefinition
+from trainer.errors import TrainerError
+
+CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
+
+
+def find(run_dir: str | Path) -> RunDefinition | None:
+    """The run in a folder, or None where there is none yet. Raises TrainerError."""
+    path = Path(run_dir) / CONFIG_FILE
+    if not path.is_file():
+        return None
+    try:
+        return typed_json.load(RunDefinition, path)
+    except OSError as error:
+        raise TrainerError(f"{path} cannot be read: {error.strerror}.") from None
+    except typed_json.JsonError as error:
+        raise TrainerError(
+            f"{path} does not describe a run of this version of samestep: {error}. "
+            "Start in another --run_dir."
+        ) from None
+
+
+def load(run_dir: str | Path) -> RunDefinition:
+    """The run in a folder. Raises TrainerError where there is none."""
+    found = find(run_dir)
+    if found is None:
+        raise TrainerError(
+            f"--run_dir={run_dir} holds no run: there is no {CONFIG_FILE}. Train one with "
+            "samestep-train --data_dir=DATA --run_dir=RUN."
+        )
+    return found
+
+
+def save(run_dir: Path, definition: RunDefinition) -> None:
+    """Writes config.json: after a crash there is the whole file or none. Raises TrainerError."""
+    with writing(run_dir):
+        durable.write(run_dir / CONFIG_FILE, typed_json.dump(definition))
+
+
+def lock(run_dir: Path) -> IO[str]:
+    """Makes the folder and takes its lock: two launches would write over each other.
+
+    Held until the file that is returned is closed, or the process dies. Raises TrainerError.
+    """
+    with writing(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            return durable.lock(run_dir / LOCK_FILE)
+        except BlockingIOError:
+            raise TrainerError(
+                f"Another process trains in {run_dir}. Wait for it, stop it, or use another "
+                "--run_dir."
+            ) from None
+
+
+@contextmanager
+def writing(run_dir: Path) -> Iterator[None]:
+    """Turns what the system refuses while the folder is written into a TrainerError."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainerError(
+            f"--run_dir={run_dir} cannot be written: {error}. Repair that and run the same command "
+            "again, or use another --run_dir."
+        ) from error
+
+
+def fill_in(config: Config, first: Config) -> Config:
+    """What this launch leaves unset (None) is what the first launch has resolved it to."""
+    groups = {}
+    for group in dataclasses.fields(Config):
+        ours, theirs = getattr(config, group.name), getattr(first, group.name)
+        unset = {
+            setting.name: getattr(theirs, setting.name)
+            for setting in dataclasses.fields(ours)
+            if setting.compare and getattr(ours, setting.name) is None
+        }
+        groups[group.name] = dataclasses.replace(ours, **unset)
+    return Config(**groups)
+
+
+def check_same(first: RunDefinition, config: Config, data: dict[str, str]) -> None:
+    """Raises TrainerError with every difference that would make this another run."""
+    found = differences(first, config, data, "the run")
+    if found:
+        raise TrainerError(
+            f"{config.run.run_dir} holds another run: {', '.join(found)}. "
+            "Repeat its own flags to resume it, or start in another --run_dir."
+        )
+
+
+def check_workers(chief: RunDefinition, own: RunDefinition, worker: int) -> None:
+    """Raises TrainerError with every difference between a worker and worker 0."""
+    found = differences(chief, own.config, own.data, "worker 0")
+    found += [
+        f"{name} {value} (worker 0 has {chief.environment.get(name)})"
+        for name, value in own.environment.items()
+        if value != chief.environment.get(name)
+    ]
+    if found:
+        raise TrainerError(
+            f"Worker {worker} differs from worker 0: {', '.join(found)}. Give all workers the same "
+            "command, records and versions."
+        )
+
+
+def differences(
+    first: RunDefinition, config: Config, data: dict[str, str], whose: str
+) -> list[str]:
+    """What would make it another run: --seed=1 (the run has 0)."""
+    found = []
+    for group in dataclasses.fields(Config):
+        theirs, ours = getattr(first.config, group.name), getattr(config, group.name)
+        found += [
+            f"--{s.name}={getattr(ours, s.name)} ({whose} has {getattr(theirs, s.name)})"
+            for s in dataclasses.fields(ours)
+            if s.compare and getattr(ours, s.name) != getattr(theirs, s.name)
+        ]
+    found += [
+        f"other {split} records in --data_dir={config.input.data_dir}"
+        for split, fingerprint in data.items()
+        if first.data.get(split) != fingerprint
+    ]
+    return found

@@ -1,0 +1,120 @@
+"""What the workers of a run tell each other between steps."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from input.foundation import typed_json
+from trainer import internals
+from trainer.errors import ClusterError, TrainerError
+from trainer.workers.watchdog import Pace
+
+Value = TypeVar("Value")
+
+
+class Workers:
+    """All workers of a strategy, as one of them sees them.
+
+    Every method is called by all of them at the same place of the program, or it waits for ever.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy, index: int = 0, count: int = 1):
+        self.index = index
+        self.count = count
+        self.chief = index == 0  # writes what there is one of: checkpoints, events, metrics
+        self._strategy = strategy
+        self._sum = _build_sum(strategy, strategy.num_replicas_in_sync // count)
+
+    def gather(self, numbers: Sequence[int]) -> np.ndarray:
+        """As many numbers from each worker -> int64[workers, n], the same on all of them."""
+        rows = np.zeros((self.count, len(numbers)), np.int64)
+        rows[self.index] = numbers
+        return rows if self.count == 1 else self._sum(tf.constant(rows)).numpy()
+
+    def from_chief(self, kind: type[Value], value: Value | None) -> Value | None:
+        """The chief's value, a dataclass that JSON can hold, on every worker."""
+        if self.count == 1:
+            return value
+        text = b"" if value is None or not self.chief else typed_json.dump(value).encode()
+        length = int(self.gather([len(text)])[0, 0])
+        characters = self.gather(list(text) if self.chief else [0] * length)[0]
+        return typed_json.loads(kind, bytes(characters.tolist()), "worker 0") if length else None
+
+
+class Sync:
+    """What all workers agree on between two calls of the traced function.
+
+    steps: of the next call, the same on all workers; 1 in the first.
+    """
+
+    def __init__(
+        self,
+        workers: Workers,
+        pace: Pace,
+        stop_requested: Callable[[], bool] = lambda: False,
+        bad_records: Collection[int] = (),
+        max_bad_records: int = 0,
+    ):
+        """bad_records: the indices that this worker has met, which grow while it reads."""
+        self.steps = 1
+        self.pace = pace
+        self._workers = workers
+        self._stop_requested = stop_requested
+        self._bad_records = bad_records
+        self._max_bad_records = max_bad_records
+
+    def sync(self) -> bool:
+        """Sets `steps`, by worker 0's pace; returns whether any worker was asked to stop.
+
+        Raises TrainerError where the workers together have met more bad records than are allowed.
+        """
+        own = [self._stop_requested(), self.pace.proposal(), len(self._bad_records)]
+        stop, proposals, bad = self._workers.gather(own).T
+        self.steps = int(proposals[0])
+        self._check_bad_records(most=int(bad.max()))
+        return bool(stop.any())
+
+    def _check_bad_records(self, most: int) -> None:
+        """most: how many the worker with most of them has met."""
+        if self._workers.count == 1 or most == 0:
+            return  # a reader keeps to the budget itself
+        own = sorted(self._bad_records)
+        row = [*own, *[-1] * (most - len(own))]
+        met = set(self._workers.gather(row).ravel().tolist()) - {-1}
+        if len(met) > self._max_bad_records:
+            raise TrainerError(
+                f"The workers have met {len(met)} bad records, each named where it was read; "
+                f"--max_bad_records={self._max_bad_records} allows fewer."
+            )
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Turns TensorFlow's error about a worker that is gone into a ClusterError."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        lost = internals.lost_workers(error)
+        if lost is None:
+            raise
+        which = f"Worker {' or '.join(map(str, lost))}" if lost else "Another worker"
+        raise ClusterError(f"{which} is gone. See that worker's own log.") from None
+
+
+def _build_sum(
+    strategy: tf.distribute.Strategy, local_replicas: int
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int64)])
+    def total(rows):
+        def replica():
+            context = tf.distribute.get_replica_context()
+            # One replica speaks for its worker; the others add nothing.
+            first = context.replica_id_in_sync_group % local_replicas == 0
+            return context.all_reduce("SUM", tf.where(first, rows, tf.zeros_like(rows)))
+
+        return strategy.experimental_local_results(strategy.run(replica))[0]
+
+    return total
