@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-matrix test-kill test-slurm coverage check clean
+.PHONY: help demo proof test test-matrix test-kill test-crash test-slurm coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,20 +28,26 @@ test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes;
 test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root; else skipped.
 	$(in_venv) -m pytest -m slurm -n 0 tests/test_slurm.py
 
+test-crash: $(VENV)/installed  ## Every save interrupted at each system call; docs/reliability.md.
+	$(in_venv) -m pytest -n 0 tests/test_crashes.py --crash-table=docs/reliability.md
+
 coverage: $(VENV)/installed  ## All tests, and the lines they do not reach.
 	$(in_venv) -m pytest --cov
 
-check: $(VENV)/installed  ## Lint and formatting.
+check: $(VENV)/installed  ## Lint, formatting, types, imports, layout and length of files.
 	$(in_venv) -m ruff check
 	$(in_venv) -m ruff format --check
+	$(in_venv) -m mypy
+	$(in_venv) -m pytest -q -n 0 tests/test_imports.py tests/test_layout.py
 
 clean:  ## Remove what the other targets wrote, but for the virtual environment.
-	rm -rf build demo proof *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf build demo proof *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find input models trainer scripts tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/installed: setup.cfg pyproject.toml | $(in_venv)
+$(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(in_venv)
 	@echo 'Installing TensorFlow and the rest into $(VENV): 2.6 GB, some minutes.'
-	@$(in_venv) -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]'
+	@$(in_venv) -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt -e '.[demo,dev]'
 	@touch $@
 
 $(in_venv):

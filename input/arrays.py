@@ -39,17 +39,17 @@ class ArrayReader:
                 f"Labels go from {labels.min()} to {labels.max()}, but there are "
                 f"{len(self.classes)} classes."
             )
-        self.image_shape = (*images.shape[1:3], 3)
+        self.image_shape: tuple[int, int, int] | None = (*images.shape[1:3], 3)
         self.image_dtype = images.dtype
         self.schema = ENCODED  # of no record
         self.bad_records: dict[int, BadRecordError] = {}
-        self.failure = None
+        self.failure: BadRecordError | None = None
         self.pixels = images
         self._labels = labels.astype(np.int32)
 
     def read(self, indices: np.ndarray) -> Block:
         """int64[n] record indices, -1 for padding -> Block of pixels [n, h, w, 3]."""
-        images = np.zeros((len(indices), *self.image_shape), self.image_dtype)
+        images = np.zeros((len(indices), *self.pixels.shape[1:3], 3), self.image_dtype)
         labels = np.zeros(len(indices), np.int32)
         present = indices >= 0
         images[present] = self.pixels[indices[present]]  # one channel becomes three

@@ -129,8 +129,9 @@ class InputConfig:
 class ResolvedInput(InputConfig):
     """An InputConfig in which nothing is unset."""
 
-    micro_batch_size: Annotated[int, "As of InputConfig.", AtLeast(1)]
-    image_size: Annotated[int, "As of InputConfig.", AtLeast(1)]
+    # field(): else the default of InputConfig would be theirs.
+    micro_batch_size: Annotated[int, "As of InputConfig.", AtLeast(1)] = field()
+    image_size: Annotated[int, "As of InputConfig.", AtLeast(1)] = field()
 
 
 # The names that folders, files and tables give to a split -> the split.

@@ -123,7 +123,7 @@ def find_splits(folder: Path) -> list[tuple[str, Path]]:
         return [(folder.name, folder)]
     names = [name for name in dict.fromkeys(SPLITS.values()) if (folder / name).is_dir()]
     if not names:
-        raise InputError(f"--dir={folder} holds no split: no {MANIFEST_FILE} in it, nor below it.")
+        raise InputError(f"--dir={folder} holds no split: no {MANIFEST_FILE} in it or below it.")
     return [(name, folder / name) for name in names]
 
 
@@ -144,7 +144,7 @@ def _read(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     if not folder.is_dir():
         raise InputError(
-            f"{folder} is no folder. A split is a folder of records; make one from images with "
+            f"{folder} is not a folder. A split is a folder of records; make one from images with "
             f"samestep-records write --images=DIR --out={folder.parent}"
         )
     if not path.is_file():
@@ -154,6 +154,8 @@ def _read(folder: Path) -> Manifest:
         )
     try:
         file = typed_json.load(ManifestFile, path)
+    except OSError as error:
+        raise _broken(folder, f"{path} cannot be read: {error.strerror}") from None
     except typed_json.JsonError as error:
         raise _broken(folder, str(error)) from None
     manifest = Manifest(folder=folder, **vars(file))
@@ -169,7 +171,7 @@ def _check_consistency(manifest: Manifest) -> None:
         "records_per_class": min(manifest.records_per_class, default=0) >= 0,
         "records": sum(manifest.records_per_class) == manifest.records > 0,
         "shards": all(shard.records > 0 and shard.bytes > 0 for shard in shards),
-        "shards' files": not any(Path(shard.file).is_absolute() for shard in shards),
+        "shards' files": all(_is_relative(shard.file) for shard in shards),
         "shards' names": len({shard.index_file for shard in shards}) == len(shards),
         "image_size": manifest.image_size is None or manifest.image_size > 0,
         "schema.raw_shape": shape is None or min(shape) > 0,
@@ -180,12 +182,20 @@ def _check_consistency(manifest: Manifest) -> None:
             raise _broken(manifest.folder, f"{path} contradicts itself: {name} cannot be so")
 
 
+def _is_relative(file: str) -> bool:
+    """Whether it can be the path of a file, from the split's folder."""
+    path = Path(file)
+    return 0 < len(path.name) < 256 and len(file) < 4096 and not path.is_absolute()
+
+
 def _check_size(folder: Path, shard: Shard) -> None:
     path = folder / shard.file
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         raise _broken(folder, f"shard {path} is missing") from None
+    except OSError as error:
+        raise _broken(folder, f"shard {path} cannot be read: {error.strerror}") from None
     if size != shard.bytes:
         raise _broken(folder, f"shard {path} has {size} bytes, the manifest says {shard.bytes}")
 
@@ -198,6 +208,8 @@ def _read_index(folder: Path, shard: Shard) -> np.ndarray:
         numbers = np.fromstring(path.read_bytes(), dtype=np.int64, sep=" ")
     except FileNotFoundError:
         raise _broken(folder, f"index {path} is missing") from None
+    except OSError as error:
+        raise _broken(folder, f"index {path} cannot be read: {error.strerror}") from None
     except ValueError:
         raise _broken(folder, f'index {path} has a line that is not "offset length"') from None
     if numbers.size != 2 * shard.records:

@@ -1,4 +1,4 @@
-"""Which record sits in which slot at which step: integers in, integers out, nothing remembered.
+"""Which record sits in which slot at which step: integers in, integers out, no state.
 
 Step s, slot t is position p = (s mod steps_per_epoch) * G + t of epoch e = s div steps_per_epoch;
 a permutation of the records, another one every epoch, turns p into a record index. A run is
@@ -41,7 +41,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """The numbers of one pass over every record; any number of replicas will do."""
+    """The numbers of one pass over every record, with any number of replicas."""
 
     images_per_micro_batch: int
     replicas: int

@@ -6,9 +6,9 @@ shapes are static, and nothing after the pipeline reshapes, slices or re-batches
 
 >>> import numpy as np
 >>> from input import arrays, order, pipeline
->>> from input.config import InputConfig
+>>> from input.config import ResolvedInput
 >>> reader = arrays.ArrayReader(np.zeros((100, 28, 28), np.uint8), np.arange(100) % 10)
->>> config = InputConfig(global_batch_size=32, micro_batch_size=16, image_size=28)
+>>> config = ResolvedInput(global_batch_size=32, micro_batch_size=16, image_size=28)
 >>> plan = order.plan(config, reader.records, replicas=1)
 >>> for image, label, weight in pipeline.train(config, reader, plan, seed=0).take(2):  # one step
 ...     print(image.dtype.name, image.shape, label.shape, weight.numpy().sum())
@@ -65,7 +65,7 @@ def train(
 ) -> tf.data.Dataset:
     """Endless micro-batches of one worker from first_step on, in the order its replicas draw them.
 
-    Every pixel follows from (seed, epoch, record number). Starting at step 10**9 costs what
+    Every pixel follows from (seed, epoch, record index). Starting at step 10**9 costs what
     starting at step 0 does.
     """
     draws_per_step = plan.draws_per_step * order.local_replicas(plan, worker_count)
@@ -149,14 +149,14 @@ def _micro_batches(
 ) -> tf.data.Dataset:
     heap.keep_freed_pages()
     decode = partial(_decode, config, views, reader, plan)
-    # As written: converting the functions to graph code first would double the start, by 1 s.
+    # AutoGraph has nothing to convert here, and would double the time to the first batch, by 1 s.
     as_written = tf.autograph.experimental.do_not_convert
     read = as_written(partial(_read, contents, reader, plan))
     undecoded = draws.map(read, num_parallel_calls=PARALLEL)
     if reader.image_shape is None:
 
         def decode_or_repair(slots):
-            """tf.data has no try: an element that fails is dropped, and the second way takes over.
+            """tf.data has no try: an element that fails is dropped, and a repaired one replaces it.
 
             A dataset of its own costs 0.2 ms a micro-batch more than a plain map.
             """
@@ -212,7 +212,7 @@ def _decode(
 def _without_undecodable(views: Views, reader: Reader, slots: Slots) -> Slots:
     """Slots that could not be decoded -> the same without the images that are why.
 
-    Whatever else went wrong goes wrong again when these are decoded, and stops the run.
+    An error of any other kind is raised again when these are decoded, and stops the run.
     """
 
     def take_out(*columns: np.ndarray) -> Slots:

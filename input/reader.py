@@ -11,7 +11,7 @@ import base64
 import os
 import resource
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import NamedTuple, Protocol
@@ -47,26 +47,13 @@ class Block(NamedTuple):
 class Reader(Protocol):
     """Where images come from: RecordReader, input.arrays.ArrayReader."""
 
-    @property
-    def records(self) -> int: ...
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-    @property
-    def image_shape(self) -> tuple[int, int, int] | None: ...  # None: the bytes of schema
-
-    @property
-    def image_dtype(self) -> np.dtype: ...  # of pixels
-
-    @property
-    def schema(self) -> Schema: ...
-
-    @property
-    def bad_records(self) -> Mapping[int, BadRecordError]: ...
-
-    @property
-    def failure(self) -> BadRecordError | None: ...  # of the record that was one too many
+    records: int
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int] | None  # None: the bytes of schema
+    image_dtype: np.dtype  # of pixels
+    schema: Schema
+    bad_records: dict[int, BadRecordError]
+    failure: BadRecordError | None  # of the record that was one too many
 
     def read(self, indices: np.ndarray) -> Block: ...
 
@@ -76,7 +63,7 @@ class Reader(Protocol):
 class RecordReader:
     """The records of one split. Threads may read at the same time."""
 
-    image_shape = None  # each image has its own
+    image_shape: tuple[int, int, int] | None = None  # each image has its own
 
     def __init__(self, manifest: Manifest, max_bad_records: int = 0):
         self.manifest = manifest

@@ -119,7 +119,7 @@ def parse(payload: bytes, schema: Schema = ENCODED) -> Parsed:
     try:
         feature = _Example.FromString(payload).features.feature
     except DecodeError:
-        raise RecordError("the payload is no tf.train.Example") from None
+        raise RecordError("the payload is not a tf.train.Example") from None
     image = _only(feature, schema.image_key, "bytes_list")
     label = _only(feature, schema.label_key, "int64_list") + schema.label_offset
     if schema.raw_dtype is None:
@@ -158,7 +158,7 @@ def frame(payload: bytes) -> bytes:
 def payload_bytes(header: bytes) -> int:
     """The length that a record's first HEADER_BYTES say; its checksum is checked. RecordError."""
     if len(header) < HEADER_BYTES:
-        raise RecordError(f"{len(header)} bytes are no record")
+        raise RecordError(f"{len(header)} bytes are too few for a record")
     if _masked_crc(header[:8]) != header[8:HEADER_BYTES]:
         raise RecordError("the length's checksum does not match")
     return struct.unpack("<Q", header[:8])[0]
@@ -175,7 +175,7 @@ def unframe(buffer: bytes | memoryview, length: int | None = None) -> bytes:
     if len(buffer) < length:
         raise RecordError(f"short read: {len(buffer)} of {length} bytes")
     if len(buffer) < HEADER_BYTES + FOOTER_BYTES:
-        raise RecordError(f"{len(buffer)} bytes are no record")
+        raise RecordError(f"{len(buffer)} bytes are too few for a record")
     framed = HEADER_BYTES + payload_bytes(bytes(buffer[:HEADER_BYTES])) + FOOTER_BYTES
     if framed != len(buffer):
         raise RecordError(f"length says {framed} bytes, the index says {len(buffer)}")

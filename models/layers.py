@@ -63,7 +63,7 @@ class FusedBatchNorm(keras.layers.Layer):
     Equal to keras.layers.BatchNormalization to rounding in output, gradients and moving
     statistics. Under mixed precision the activations keep their 16 bits; gamma, beta and the
     statistics are float32. In training it updates its own replica's moving statistics
-    (aggregation "none", as Keras does); averaging them over replicas is the step's business.
+    (aggregation "none", as Keras does); the step averages them over micro-batches.
     `trainable = False` means inference, as in Keras.
 
     momentum 0.9 and epsilon 1e-5 are the values of He et al. 2016 (arXiv:1512.03385) and Goyal

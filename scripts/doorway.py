@@ -1,4 +1,4 @@
-"""How every command is entered: its flags are read, it runs, and what is wrong is said in one line.
+"""How every command starts and ends: its flags, its exit code, its errors in one line.
 
     def main():
         enter(__doc__, train, Config)

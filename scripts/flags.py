@@ -66,7 +66,7 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> N
 
 
 def read(config_type: type[Config], flag_values: flags.FlagValues = flags.FLAGS) -> Config:
-    """Parsed flags -> an instance of the dataclass; what its own checks raise goes through."""
+    """Parsed flags -> an instance of the dataclass, which checks itself and may raise."""
     values: dict[str, Any] = {
         name: read(nested, flag_values) for name, nested in _nested(config_type)
     }

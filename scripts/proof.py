@@ -1,9 +1,9 @@
-"""The promise, to be seen: five runs on other hardware and under fire, and one result.
+"""Show that the promise holds: five runs, on other hardware and through kills, give one result.
 
 python -m scripts.proof --out=proof
 
-Trains the same run on 1, 2 and 4 virtual CPUs; on 2, killed again and again; and killed on 4, gone
-on with on 2, killed there and finished on 1. Exits with 1 where one bit of the weights differs.
+Trains the same run on 1, 2 and 4 virtual CPUs; on 2, killed again and again; and killed on 4,
+resumed on 2, killed there and finished on 1. Exits with 1 where one bit of the weights differs.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from scripts.doorway import enter
 from trainer import run_dir as run_dirs
 from trainer.errors import TrainerError
 
-# A launch without a new step for so long hangs. Its start takes 8 s on 2 cores, a step 0.2 s.
+# A launch that makes no step for this long hangs. Its start takes 8 s on 2 cores, a step 0.2 s.
 PATIENCE_SECONDS = 600
 # Of the 40 ms that a checkpoint of 1 MB takes there, so that a kill still finds it unfinished.
 SAVE_SECONDS = 0.02
@@ -80,7 +80,7 @@ OTHERS = (
 
 
 class Outcome(NamedTuple):
-    """What became of a run."""
+    """How a run ended."""
 
     run: Run
     kills: list[str]  # the step of each, and what was being done

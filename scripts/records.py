@@ -61,7 +61,7 @@ def index(config: IndexConfig) -> None:
 
 
 def verify(config: VerifyConfig) -> int:
-    """Check every byte, image and label of records, and look for images that are there twice."""
+    """Check every byte, image and label of records, and find duplicate images."""
     from input.prepare import verify
 
     with _meter("records") as meter:
@@ -120,7 +120,7 @@ def _print_next(data_dir: str) -> None:
 
 
 class _Meter:
-    """Shows how far it is, and keeps the number of what there is."""
+    """Shows the progress, and keeps the total."""
 
     def __init__(self, show: Callable[[int, int], None]):
         self.total = 0

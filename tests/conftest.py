@@ -1,4 +1,4 @@
-"""What the tests share: four logical CPU devices, small real records, pictures, errors' messages."""
+"""What the tests share: four logical CPU devices, small real records, pictures, messages."""
 
 import io
 import os
@@ -86,3 +86,11 @@ def data_dir(tmp_path_factory) -> Path:
     out = folder / "records"
     write(WriteConfig(images=str(folder / "images"), out=str(out), shards=3))
     return out
+
+
+def write_section(page: Path, heading: str, lines: list[str]) -> None:
+    """Replaces what stands under a heading of a Markdown page, or adds it at the end."""
+    before, _, after = page.read_text().partition(f"## {heading}\n")
+    _, mark, rest = after.partition("\n## ")
+    body = "\n".join([f"## {heading}", "", *lines, ""])
+    page.write_text(before.rstrip("\n") + "\n\n" + body + (mark + rest if mark else ""))

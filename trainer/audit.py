@@ -1,4 +1,4 @@
-"""Contract 1 on a traced step: between pipeline and first layer nobody touches the batch's shape.
+"""Contract 1 on a traced step: between pipeline and first layer nothing reshapes the batch.
 
 The walk starts at the iterator's outputs in the graph of the step and follows the image through
 everything that keeps a batch a batch, into functions, loops and branches, up to the model's first
@@ -141,7 +141,7 @@ class _Walk:
         return self.function(self._library[node.attr[attribute].func.name], incoming)
 
     def _loop(self, node: NodeDef, incoming: dict[int, str]) -> dict[int, str]:
-        """A loop's results are its next turn's arguments."""
+        """A loop's results are the arguments of its next iteration."""
         arguments = dict(incoming)
         while True:
             results = self._call(node, "body", arguments)

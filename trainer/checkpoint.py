@@ -25,7 +25,7 @@ _STATE_FILE = "state.json"
 def fingerprint(model: keras.Model) -> str:
     """SHA-256 over every weight and moving statistic: dtype, shape and bytes, in model order.
 
-    States of random generators do not count: they are set anew before every use.
+    States of random generators are not included: they are set again before every use.
     """
     digest = hashlib.sha256()
     for variable in model.variables:
@@ -66,12 +66,12 @@ class Checkpoints:
         return state
 
     def _write(self, step: int, evaluation: EvaluationResult | None) -> State:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        durable.make(self._folder)
         for path in self._folder.glob(f"*{durable.INCOMPLETE}"):  # left by a kill
             shutil.rmtree(path)
         if self._path(step).exists():  # damaged, or it would not be written again
             durable.remove(self._path(step))
-        with durable.publish(self._path(step)) as folder:
+        with durable.publish(self._path(step)) as (folder,):
             try:
                 self._checkpoint.write(str(folder / "weights"))
             except tf.errors.OpError as error:  # a full disk, say
@@ -102,7 +102,7 @@ class Checkpoints:
             if reason is None:
                 return state
             damaged += 1
-            say(f"checkpoint {self._path(state.step)} is damaged: {reason}; trying the one before")
+            say(f"checkpoint {self._path(state.step)} is damaged: {reason}; trying an earlier one")
         if damaged:
             raise TrainerError(
                 f"No checkpoint in {self._folder} is sound. Remove the folder to start from step 0."

@@ -104,7 +104,8 @@ class RunConfig:
 class ResolvedRun(RunConfig):
     """A RunConfig in which nothing that makes the run another one is unset."""
 
-    intra_op_threads: Annotated[int, "As of RunConfig.", AtLeast(1)]
+    # field(): else the default of RunConfig would be its own.
+    intra_op_threads: Annotated[int, "As of RunConfig.", AtLeast(1)] = field()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
         found = f"{manifest.records} records, {len(manifest.shards)} shards"
         yield split, f"{found}, {len(manifest.classes)} classes, {manifest.fingerprint[:16]}"
     if first is not None:
-        yield "run", f"{config.run.run_dir} holds this very run"
+        yield "run", f"{config.run.run_dir} holds this run"
     training = assembly.training(job)
     plan, train = training.plan, training.train
     yield "batch", f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step"

@@ -27,7 +27,7 @@ def build_evaluation(
     reader: Reader,
     workers: Workers | None = None,
 ) -> Callable[[], EvaluationResult]:
-    """Returns a function that evaluates the model as it is then; traced once, one iterator.
+    """Returns a function that evaluates the model with its present weights; traced once.
 
     All workers call it, each reads its part of the records, and all get the same result. Unset
     means that there is only one.

@@ -74,8 +74,8 @@ def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = 
     classifier = kind(model, inputs, first.classes)
     signature = classifier.__call__.get_concrete_function()
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with durable.publish(out) as incomplete:
+        durable.make(out.parent)
+        with durable.publish(out) as (incomplete,):
             tf.saved_model.save(classifier, str(incomplete), signatures=signature)
     except (OSError, tf.errors.OpError) as error:
         reason = error if isinstance(error, OSError) else internals.error_reason(error)

@@ -2,7 +2,7 @@
 
 Float addition is not associative, so a sum over micro-batches would depend on how many replicas
 share them. Integer addition is: each addend becomes round(x * 2**bits), the integers are added in
-whatever order the hardware likes, and the total is turned back once.
+any order, and the total is converted back once.
 
 A float32 times a power of two is exact and rounding it to an integer is float32's own rounding,
 so no float64 copy is made: the conversion of ResNet-50's gradients moves half the memory of the

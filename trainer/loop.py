@@ -101,7 +101,7 @@ def _train(
             if rows.stopping:
                 raise PreemptedError(
                     f"stopped by SIGTERM after step {done} of {total_steps}, which is saved; the "
-                    "same command goes on from there"
+                    "same command resumes from there"
                 )
         assert state is not None  # there is at least one step
         monitor.card("finished", cards.end_rows(folder, state, checkpoints.best()))

@@ -24,8 +24,8 @@ def find(run_dir: str | Path) -> RunDefinition | None:
         raise TrainerError(f"{path} cannot be read: {error.strerror}.") from None
     except typed_json.JsonError as error:
         raise TrainerError(
-            f"{path} does not describe a run of this version of samestep: {error}. "
-            "Start in another --run_dir."
+            f"{error}. The folder holds no run of this version of samestep: start in another "
+            "--run_dir."
         ) from None
 
 
@@ -52,7 +52,7 @@ def lock(run_dir: Path) -> IO[str]:
     Held until the file that is returned is closed, or the process dies. Raises TrainerError.
     """
     with writing(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
+        durable.make(run_dir)
         try:
             return durable.lock(run_dir / LOCK_FILE)
         except BlockingIOError:

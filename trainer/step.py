@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from trainer import fixed_point, internals
 from trainer.fixed_point import GRADIENT_BITS, STATISTIC_BITS
+from trainer.losses import count_correct, cross_entropy
 
 
 class Sums(NamedTuple):
@@ -58,29 +59,6 @@ class Evaluate(Protocol):
     """A traced evaluation: a tf.function."""
 
     def __call__(self, iterator: Iterator, draws: tf.Tensor) -> Evaluation: ...
-
-
-def cross_entropy(labels, logits, label_smoothing=0.0):
-    """int32[M] labels, or soft labels float32[M, classes], float32[M, classes] logits -> [M].
-
-    Smoothing as in Szegedy et al. 2016 (arXiv:1512.00567, sec. 7): the target is (1 - s) on the
-    label plus s / classes everywhere.
-    """
-    if labels.dtype.is_integer:
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    else:  # TensorFlow's own function for this reshapes the labels
-        losses = -tf.reduce_sum(labels * tf.nn.log_softmax(logits), axis=-1)
-    if label_smoothing:
-        uniform = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
-        losses = (1.0 - label_smoothing) * losses + label_smoothing * uniform
-    return losses
-
-
-def count_correct(labels, logits, weights):
-    """int64[]: images with a weight whose largest logit is at their (largest soft) label."""
-    target = labels if labels.dtype.is_integer else tf.argmax(labels, -1, output_type=tf.int32)
-    right = tf.argmax(logits, axis=-1, output_type=target.dtype) == target
-    return tf.math.count_nonzero(right & (weights > 0), dtype=tf.int64)
 
 
 def build_train(

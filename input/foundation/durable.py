@@ -38,24 +38,38 @@ def append(path: Path, line: str) -> None:
         sync(path.parent)
 
 
-@contextmanager
-def publish(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder to fill, which gets the name `folder` when the body has ended well.
+def make(folder: Path) -> None:
+    """Makes a folder and those above it, where they are missing."""
+    if not folder.is_dir():
+        make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
-    All files in it are synced first. `folder` must not exist. What an earlier attempt has left is
-    removed before, and what this one has written is removed when the body raises.
+
+@contextmanager
+def publish(*folders: Path) -> Iterator[list[Path]]:
+    """Gives empty folders to fill, which get the names `folders` when the body has ended well.
+
+    All files in all of them are synced before the first gets its name; the last name comes last.
+    `folders` must not exist. What an earlier attempt has left of them is removed before, and what
+    this one has written when the body raises.
     """
-    temporary = incomplete(folder)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    temporaries = [incomplete(folder) for folder in folders]
     try:
-        yield temporary
-        _sync_tree(temporary)
-        temporary.rename(folder)
+        for temporary in temporaries:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+        yield temporaries
+        for temporary in temporaries:
+            _sync_tree(temporary)
+        for temporary, folder in zip(temporaries, folders, strict=True):
+            temporary.rename(folder)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for temporary in temporaries:
+            shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync(folder.parent)
+    for parent in {folder.parent for folder in folders}:
+        sync(parent)
 
 
 def remove(folder: Path) -> None:

@@ -7,7 +7,10 @@
 
 import dataclasses
 import math
+import operator
 import re
+from collections.abc import Callable
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, Protocol, Union, get_args, get_origin, get_type_hints
 
@@ -20,44 +23,24 @@ class Bound(Protocol):
     def holds(self, value: Any) -> bool: ...
 
 
-class AtLeast(NamedTuple):
+class Limit(NamedTuple):
+    """A number that a value is compared with."""
+
+    words: str
+    compare: Callable[[float, float], bool]
     limit: float
 
     def holds(self, value: float) -> bool:
-        return value >= self.limit
+        return self.compare(value, self.limit)
 
     def __str__(self) -> str:
-        return f"at least {self.limit}"
+        return f"{self.words} {self.limit}"
 
 
-class Above(NamedTuple):
-    limit: float
-
-    def holds(self, value: float) -> bool:
-        return value > self.limit
-
-    def __str__(self) -> str:
-        return f"above {self.limit}"
-
-
-class AtMost(NamedTuple):
-    limit: float
-
-    def holds(self, value: float) -> bool:
-        return value <= self.limit
-
-    def __str__(self) -> str:
-        return f"at most {self.limit}"
-
-
-class Below(NamedTuple):
-    limit: float
-
-    def holds(self, value: float) -> bool:
-        return value < self.limit
-
-    def __str__(self) -> str:
-        return f"below {self.limit}"
+AtLeast = partial(Limit, "at least", operator.ge)
+Above = partial(Limit, "above", operator.gt)
+AtMost = partial(Limit, "at most", operator.le)
+Below = partial(Limit, "below", operator.lt)
 
 
 class Matching(NamedTuple):
@@ -73,17 +56,7 @@ class Matching(NamedTuple):
         return self.words
 
 
-class Required(NamedTuple):
-    """A text that must not be left empty."""
-
-    def holds(self, value: str) -> bool:
-        return value != ""
-
-    def __str__(self) -> str:
-        return "given"
-
-
-REQUIRED = Required()
+REQUIRED = Matching(r"(?s).+", "given")
 
 
 class Setting(NamedTuple):
@@ -115,28 +88,17 @@ def settings(config_type: type) -> list[Setting]:
 
 
 def check(config: Any, error: type[UserError]) -> None:
-    """Raises `error` for the first setting that is out of its range; None is never.
+    """Raises `error` for the first setting that is out of its range, or a float that is not finite.
 
-    A float must be finite.
+    None, an unset setting, is never out of its range.
     """
-    for name, kind, text, _, bounds in settings(type(config)):
-        value = getattr(config, name)
+    for setting in settings(type(config)):
+        value = getattr(config, setting.name)
         if value is None:
             continue
-        if value == "" and REQUIRED in bounds:
-            raise error(f"--{name} is missing: {text}")
-        if kind is float:
-            bounds = (*bounds, _FINITE)
-        if not all(bound.holds(value) for bound in bounds):
-            raise error(f"--{name} must be {' and '.join(map(str, bounds))}, not {value!r}.")
-
-
-class _Finite(NamedTuple):
-    def holds(self, value: float) -> bool:
-        return math.isfinite(value)
-
-    def __str__(self) -> str:
-        return "finite"
-
-
-_FINITE = _Finite()
+        if REQUIRED in setting.bounds and not value:
+            raise error(f"--{setting.name} is missing: {setting.help}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise error(f"--{setting.name} must be a finite number, not {value}.")
+        if not all(bound.holds(value) for bound in setting.bounds):
+            raise error(f"--{setting.name} must be {setting.range}, not {value!r}.")

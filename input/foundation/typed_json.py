@@ -7,6 +7,7 @@ error that names the file, the key and what came.
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -20,6 +21,10 @@ SHOWN = 60  # characters of a wrong value in an error
 
 class JsonError(UserError):
     """A file's content is not what its type says; the message names the file and the key."""
+
+    def __init__(self, message: str):
+        printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+        super().__init__(_cut(printable, 500))
 
 
 def load(content_type: type[Content], path: Path) -> Content:
@@ -56,7 +61,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {_shown(twice)} is there twice")
+        raise ValueError(f"the key {_shown(twice)} occurs twice")
     return content
 
 
@@ -87,8 +92,8 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     _expect(kind, value, key)
     if kind is float and not math.isfinite(value):
         raise _WrongValueError(key, f"is {value}, not a finite number")
-    if kind is str and "\0" in value:
-        raise _WrongValueError(key, "has a zero byte")
+    if kind is str and re.search("[\0\ud800-\udfff]", value):
+        raise _WrongValueError(key, f"is {_shown(value)}, which is not text")
     return value
 
 
@@ -116,7 +121,7 @@ def _dataclass(kind: Any, value: Any, key: str) -> Any:
     try:
         return kind(**fields)
     except UserError as error:  # a setting out of its range
-        raise _WrongValueError(key, f"holds a wrong setting: {error}") from None
+        raise _WrongValueError(key, f"holds a wrong setting: {error}".rstrip(".")) from None
 
 
 def _expect(kind: type, value: Any, key: str) -> None:
@@ -148,5 +153,8 @@ def _inside(key: str, name: str) -> str:
 
 def _shown(value: Any) -> str:
     """What came, in one line of printable characters."""
-    text = json.dumps(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}.."
+    return _cut(json.dumps(value), SHOWN)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}.."

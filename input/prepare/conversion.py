@@ -2,7 +2,7 @@
 
 Bytes are kept where nothing has to change, for TensorFlow's decoders (channels=3) read every JPEG
 and PNG as Pillow does: grey, palette, 1 to 16 bits, CMYK (tried with TensorFlow 2.21 and Pillow
-13). What they do not read is the EXIF orientation: a turned image is stored upright, encoded again.
+13). They do not read the EXIF orientation: a rotated image is stored upright, encoded again.
 Alpha is dropped, not blended: a TensorFlow program gets the same from the same file when it serves.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 # Pillow's names; what a file is, is decided by its content.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
-_ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4: 1 is upright, 2 to 8 are turned or mirrored
+_ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4: 1 is upright, 2 to 8 are rotated or mirrored
 # A JPEG marker that is not part of entropy-coded data (ITU T.81, B.1.1): not 00, not a restart.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 
@@ -83,7 +83,7 @@ def convert(image: bytes | np.ndarray, how: Conversion) -> Converted:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Pillow's warnings name no file and help nobody; its limit of pixels gives way to ours."""
+    """Silences Pillow's warnings, which name no file; its pixel limit is replaced by ours."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with warnings.catch_warnings():
@@ -94,7 +94,7 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def _open(content: bytes, how: Conversion) -> Image.Image:
-    """The image, not decoded yet; checked for what Pillow decodes and TensorFlow refuses.
+    """The image, not decoded yet; checked for damage that Pillow accepts and TensorFlow refuses.
 
     That is a missing end or a wrong checksum. With both checked, no damaged file of 11,000
     (bytes changed, zeroed, removed, cut off) was taken here and refused there. Zeros inside a JPEG

@@ -39,7 +39,7 @@ def _find_splits(images: Path, names: list[str]) -> dict[str, Classes]:
         if split is None or split in found:
             raise InputError(
                 f"--images={images} has the splits train and validation or test, so {name} cannot "
-                "be there too. Move it away."
+                "be there too. Move it elsewhere."
             )
         found[split] = _find_classes(images, images / name)
     for split, own in found.items():
@@ -78,8 +78,8 @@ def _folders(folder: Path) -> list[str]:
     astray = [path.name for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
     if astray:
         raise InputError(
-            f"Images in {folder} lie in no class folder: {listed(astray)}. "
-            "Move them into one, or away."
+            f"Images in {folder} are not in a class folder: {listed(astray)}. "
+            "Move them into one, or elsewhere."
         )
     return [path.name for path in visible if path.is_dir()]
 
@@ -94,7 +94,9 @@ def _files(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:
-            raise InputError(f"Folder {parent} is in {folder} twice, through a link. Remove it.")
+            raise InputError(
+                f"Folder {parent} is in {folder} twice, through a link. Remove the link."
+            )
         seen.add(real)
         folders[:] = [name for name in folders if not _hidden(name)]
         yield from (Path(parent, name) for name in files if not _hidden(name))

@@ -1,4 +1,4 @@
-"""TFRecords that others wrote -> manifests and indexes; the files stay where and as they are."""
+"""TFRecords that others wrote -> manifests and indexes; the files are not moved or changed."""
 
 import hashlib
 import os
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from input.config import SPLITS
 from input.errors import InputError
+from input.foundation import durable
 from input.manifest import MANIFEST_FILE, Manifest, Shard, save, save_index
 from input.prepare.config import IndexConfig
 from input.records import (
@@ -47,6 +48,15 @@ def index(
     Raises InputError, which names the first record that is wrong.
     """
     folder, out = Path(config.dir), Path(config.out or config.dir)
+    try:
+        return _index(config, folder, out, progress)
+    except OSError as error:
+        raise InputError(f"Indexing {folder} in {out} failed: {error}.") from error
+
+
+def _index(
+    config: IndexConfig, folder: Path, out: Path, progress: Callable[[int, int], None]
+) -> dict[str, Manifest]:
     schema = Schema(
         config.image_key, config.label_key, config.label_offset, config.raw_dtype, config.shape()
     )
@@ -77,7 +87,7 @@ def index(
 def _find_shards(folder: Path) -> dict[str, list[Path]]:
     """Split -> its shards, sorted by name. Raises InputError."""
     if not folder.is_dir():
-        raise InputError(f"--dir={folder} is no folder. It names one of TFRecords.")
+        raise InputError(f"--dir={folder} is not a folder. It must name a folder of TFRecords.")
     paths = [path for path in sorted(folder.rglob("*")) if _SHARD.search(path.name)]
     paths = [path for path in paths if path.suffix != ".idx" and path.is_file()]
     if not paths:
@@ -186,7 +196,7 @@ def _class_names(
 def _save(
     folder: Path, classes: tuple[str, ...], schema: Schema, scanned: list[_Scanned]
 ) -> Manifest:
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.make(folder)
     shards = []
     for each in scanned:
         # Both without links: from where the manifest really lies to where the shard really lies.

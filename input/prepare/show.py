@@ -1,4 +1,4 @@
-"""Records as a person looks at them: indices, and images before and after augmentation."""
+"""Records as a person looks at them: numbers, and images before and after augmentation."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from input.reader import RecordReader
 from input.views import micro_batch
 
 SAMPLE = 2_000  # records whose size is looked up
-CLASSES = 50  # on a sheet; what is left out is said
+CLASSES = 50  # on a sheet; a line says so where there are more
 GAP, LINE = 4, 16  # pixels between images, and of a line of text
 
 

@@ -1,4 +1,4 @@
-"""Images that are to be written: where each comes from, its label, its split and its place."""
+"""Images to write: where each comes from, its label, its split and its place in the order."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ import numpy as np
 from input.errors import InputError
 from input.prepare.config import WriteConfig
 
-LISTED = 20  # names in an error that has many
+LISTED = 20  # names that an error lists at most
 UNDIVIDED = ""  # the only split of images that have none
 
 

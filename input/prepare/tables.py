@@ -76,7 +76,7 @@ def list_arrays(config: WriteConfig) -> Listing:
     except OSError as error:
         raise InputError(f"--images={path} cannot be read: {error}.") from None
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"--images={path} is no .npz file of plain arrays: {error}.") from None
+        raise InputError(f"--images={path} is not a .npz file of plain arrays: {error}.") from None
     missing = [name for name in ("images", "labels") if name not in arrays]
     if missing:
         raise InputError(
@@ -89,7 +89,7 @@ def list_arrays(config: WriteConfig) -> Listing:
         raise InputError(f"Images in {path} must be uint8, not {reader.pixels.dtype}.")
     classes: dict[str, list[Source]] = {name: [] for name in reader.classes}
     if len(classes) < len(reader.classes):
-        raise InputError(f"{path}: class_names has a name twice.")
+        raise InputError(f"{path}: class_names has a duplicate name.")
     labels = arrays["labels"].tolist()
     size = reader.pixels[0].nbytes
     for number, label in enumerate(labels):

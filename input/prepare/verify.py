@@ -1,4 +1,4 @@
-"""Everything that can be wrong with records on the disk, found and listed."""
+"""Finds and lists everything that can be wrong with records on the disk."""
 
 import hashlib
 import os
@@ -41,7 +41,7 @@ class Findings:
     def summary(self) -> str:
         records = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
         wrong = sum(len(found) for found in self.problems.values())
-        return f"records: {records or 'none'}; {f'wrong: {wrong:,}' if wrong else 'all is well'}"
+        return f"records: {records or 'none'}; {f'wrong: {wrong:,}' if wrong else 'nothing wrong'}"
 
 
 class _Verified(NamedTuple):
@@ -54,7 +54,7 @@ class _Verified(NamedTuple):
 def verify(
     config: VerifyConfig, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Findings:
-    """Checks shards, indexes, checksums, labels, images, and images that are there twice.
+    """Checks shards, indexes, checksums, labels, images, and duplicate images.
 
     `progress(done, total)` counts records. Raises InputError where there are no records at all.
     """
@@ -80,7 +80,7 @@ def verify(
                 place = f"{split}, record {number}"
                 first = seen.setdefault(verified.digest, place)
                 if first != place:
-                    findings.add("images that are there twice", f"{place}: as {first}")
+                    findings.add("duplicate images", f"{place}: as {first}")
             progress(done := done + 1, total)
     return findings
 

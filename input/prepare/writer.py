@@ -1,4 +1,4 @@
-"""Images from wherever -> shards, indexes and a manifest per split; everything or nothing."""
+"""Images from any source -> shards, indexes and a manifest per split; everything or nothing."""
 
 import hashlib
 import logging
@@ -7,7 +7,6 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -50,7 +49,7 @@ def write(
     """
     images, out = Path(config.images), Path(config.out)
     if out.resolve().is_relative_to(images.resolve()):
-        raise InputError(f"--out={out} lies inside --images={images}. Choose another --out.")
+        raise InputError(f"--out={out} is inside --images={images}. Choose another --out.")
     listing = LISTERS.get(images.suffix.lower(), folders.list_folder)(config)
     try:
         with _lock(out):
@@ -73,16 +72,19 @@ def _write(
     bad: list[_Outcome] = []
     for split in SPLITS.values():  # left by a write that was killed
         shutil.rmtree(durable.incomplete(out / split), ignore_errors=True)
-    with ThreadPoolExecutor(jobs) as pool, quiet_pillow(), ExitStack() as published:
-        # Folders are published in the reverse order, train last: a kill in between leaves nothing
-        # that can be trained on.
-        entered = sorted(splits, key="train".__ne__)
-        folders = {s: published.enter_context(durable.publish(out / s)) for s in entered}
+    # train last: a kill between the renames leaves nothing that can be trained on.
+    folders = [out / split for split in sorted(splits, key="train".__eq__)]
+    with (
+        ThreadPoolExecutor(jobs) as pool,
+        quiet_pillow(),
+        durable.publish(*folders) as incomplete,
+    ):
+        named = dict(zip(folders, incomplete, strict=True))
         outcomes = _converted(pool, 2 * jobs, listing, how, sources, progress)
         for split, own in splits.items():
             counts = _shard_counts(own, config.shards)
             manifests[split], left_out = _write_split(
-                config, listing.classes, folders[split], split, outcomes, counts
+                config, listing.classes, named[out / split], split, outcomes, counts
             )
             bad += left_out
         _judge(config, bad, manifests)
@@ -182,7 +184,7 @@ def _judge(config: WriteConfig, bad: list[_Outcome], manifests: dict[str, Manife
 
 def _lock(out: Path) -> IO[str]:
     """Makes `out` and takes its lock, which the system drops when the process dies."""
-    out.mkdir(parents=True, exist_ok=True)
+    durable.make(out)
     try:
         return durable.lock(out / LOCK_FILE)
     except BlockingIOError:

@@ -46,7 +46,7 @@ def erase(images: tf.Tensor, uniforms: tf.Tensor, probability: float) -> tf.Tens
 
 
 def _span(start: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
-    """Start as a share of the room there is, and length: float32[n, 1] -> bool[n, size]."""
+    """Start as a fraction of the free space, and length: float32[n, 1] -> bool[n, size]."""
     length = tf.clip_by_value(tf.round(length), 1.0, float(size))
     first = tf.floor(start * (size - length + 1.0))
     at = tf.range(size, dtype=tf.float32)[None]

@@ -13,10 +13,10 @@ UNIFORMS = 2 * CROP_TRIES + 3  # numbers in [0, 1) that one train_view needs
 
 
 class Crop(NamedTuple):
-    """What is random about a train_view. Leading dimensions are images."""
+    """The random parameters of a train_view. Leading dimensions are images."""
 
     sizes: tf.Tensor  # float32[.., tries, 2]: height and width, for an image of area 1
-    corner: tf.Tensor  # float32[.., 2] in [0, 1): top and left, as a share of the room there is
+    corner: tf.Tensor  # float32[.., 2] in [0, 1): top and left, as a fraction of the free space
     mirrored: tf.Tensor  # bool[..]
 
 

@@ -1,8 +1,8 @@
-"""Mixup and CutMix: every image of a micro-batch with a share of another one of it.
+"""Mixup and CutMix: each image of a micro-batch is mixed with another one of it.
 
 mixup: Zhang et al. 2017 (arXiv:1710.09412); CutMix: Yun et al. 2019 (arXiv:1905.04899). The partner
-of an image is the next one of the micro-batch that counts; an image without weight, padding or a
-bad record, has itself as partner and is nobody's.
+of an image is the next one of the micro-batch that has a weight. An image without weight, padding
+or a bad record, is its own partner and no other image's.
 """
 
 from typing import NamedTuple
@@ -18,11 +18,11 @@ COLUMNS = 4  # a Mix as numbers
 
 
 class Mix(NamedTuple):
-    """What is random about one micro-batch: float32[]."""
+    """The random parameters of one micro-batch: float32[]."""
 
     cuts: tf.Tensor  # 1: CutMix, 0: mixup
-    own: tf.Tensor  # share of an image that stays its own
-    row: tf.Tensor  # centre of CutMix's box, as a share of the size
+    own: tf.Tensor  # fraction of an image that stays its own
+    row: tf.Tensor  # centre of CutMix's box, as a fraction of the size
     column: tf.Tensor
 
 

@@ -1,8 +1,8 @@
 """RandAugment and TrivialAugment: random operations on one image that keep its shape.
 
 Cubuk et al. 2019 (arXiv:1909.13719) and Müller and Hutter 2021 (arXiv:2103.10158, the wide ranges);
-operations and strengths as torchvision's RandAugment and TrivialAugmentWide. What comes in from
-outside the image is mid grey, 128. TensorFlow graph code, no state.
+operations and strengths as torchvision's RandAugment and TrivialAugmentWide. Pixels from outside
+the image are mid grey, 128. TensorFlow graph code, no state.
 """
 
 from collections.abc import Callable
@@ -167,7 +167,7 @@ def apply(image: tf.Tensor, uniforms: tf.Tensor, magnitude: int | None) -> tf.Te
 def _move(image: tf.Tensor, affine: list) -> tf.Tensor:
     """Each pixel from a * x + b * y + c, d * x + e * y + f, nearest, as Pillow's AFFINE."""
     a, b, c, d, e, f = affine
-    # Pillow's places are those of the pixels' centres, TensorFlow's their numbers.
+    # Pillow's coordinates are of pixel centres, TensorFlow's are pixel indices.
     c, f = c + 0.5 * (a + b) - 0.5, f + 0.5 * (d + e) - 0.5
     transform = tf.stack([tf.cast(x, tf.float32) for x in (a, b, c, d, e, f, 0.0, 0.0)])
     return tf.raw_ops.ImageProjectiveTransformV3(
@@ -186,6 +186,6 @@ def _whole(level: tf.Tensor) -> tf.Tensor:
 
 
 def _blend(other: tf.Tensor, image: tf.Tensor, level: tf.Tensor) -> tf.Tensor:
-    """1 + level of the image, and the rest of the other."""
+    """1 + level of the image, and -level of the other."""
     pixels = other + (1.0 + level) * (tf.cast(image, tf.float32) - other)
     return tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)

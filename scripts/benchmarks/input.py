@@ -113,8 +113,8 @@ def _records(manifest: Manifest) -> tf.data.Dataset:
 
 
 def _batched(views: tf.data.Dataset) -> tf.data.Dataset:
-    # Not AUTOTUNE: a buffer that grows each time it is found empty works on in the others' turns,
-    # and sells its stock in its own.
+    # Not AUTOTUNE: a buffer that grows each time it is found empty is filled during the others'
+    # turns, and emptied during its own.
     return views.batch(MICRO_BATCH_SIZE, drop_remainder=True).prefetch(2)
 
 
@@ -172,8 +172,8 @@ def drawing(iterator: Iterator, images: int = IMAGES_PER_ROUND) -> Callable[[], 
     def seconds() -> float:
         for _ in range(IN_STOCK):
             next(iterator)
-        # Of the processor, all threads together: every way keeps all cores busy, and a machine
-        # that others use too makes seconds on the wall differ by a factor of 3.
+        # Processor time of all threads: every variant keeps all cores busy, and on a shared
+        # machine the wall time of the same work differs by a factor of 3.
         start = time.process_time()
         for _ in range(images // MICRO_BATCH_SIZE):
             next(iterator)

@@ -1,24 +1,21 @@
 """Arrays in memory are read like records of the same pixels."""
 
-import io
-import re
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from input import order, pipeline
 from input.arrays import ArrayReader
-from input.config import InputConfig
-from input.errors import InputError
+from input.config import ResolvedInput
 from input.manifest import Manifest, Shard, save, save_index
 from input.reader import RecordReader
 from input.records import encode, frame
+from tests.conftest import encoded, error
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (30, 10, 14, 3), np.uint8)
 LABELS = RANDOM.integers(0, 4, 30)
-CONFIG = InputConfig(global_batch_size=8, micro_batch_size=4, image_size=12)
+CONFIG = ResolvedInput(global_batch_size=8, micro_batch_size=4, image_size=12)
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +23,18 @@ def record_reader(tmp_path_factory) -> RecordReader:
     folder = tmp_path_factory.mktemp("train")
     content = []
     for pixels, label in zip(PIXELS, LABELS.tolist(), strict=True):
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG")
-        content.append(frame(encode(file.getvalue(), label)))
+        content.append(frame(encode(encoded(Image.fromarray(pixels), "PNG"), label)))
     shard = Shard("only.tfrecord", 30, sum(map(len, content)), "")
     (folder / shard.file).write_bytes(b"".join(content))
     save_index(folder, shard, map(len, content))
     save(
-        Manifest(folder, ("a", "b", "c", "d"), tuple(np.bincount(LABELS).tolist()), (shard,), None)
+        Manifest(
+            folder=folder,
+            classes=("a", "b", "c", "d"),
+            records_per_class=tuple(np.bincount(LABELS).tolist()),
+            shards=(shard,),
+            image_size=None,
+        )
     )
     return RecordReader(Manifest.load(folder))
 
@@ -48,9 +49,9 @@ def evaluate(reader, config=CONFIG):
     return list(pipeline.evaluate(config, reader, plan).take(plan.draws).as_numpy_iterator())
 
 
-@pytest.mark.parametrize("deed", [train, evaluate])
-def test_the_same_pixels_as_records_give_the_same_bits(record_reader, deed):
-    from_records, from_arrays = deed(record_reader), deed(ArrayReader(PIXELS, LABELS))
+@pytest.mark.parametrize("read", [train, evaluate])
+def test_the_same_pixels_as_records_give_the_same_bits(record_reader, read):
+    from_records, from_arrays = read(record_reader), read(ArrayReader(PIXELS, LABELS))
     assert len(from_records) == len(from_arrays) > 7
     for expected, found in zip(from_records, from_arrays, strict=True):
         for a, b in zip(expected, found, strict=True):
@@ -60,9 +61,9 @@ def test_the_same_pixels_as_records_give_the_same_bits(record_reader, deed):
 
 def test_one_channel_is_three_equal_ones():
     grey = PIXELS[..., 0]
-    numbers = np.array([3, 29, -1])
+    indices = np.array([3, 29, -1])
     blocks = [
-        ArrayReader(images, LABELS).read(numbers)
+        ArrayReader(images, LABELS).read(indices)
         for images in (grey, grey[..., None], np.stack([grey] * 3, axis=-1))
     ]
     for images, *_ in blocks:
@@ -82,10 +83,10 @@ def test_read_returns_what_was_asked_for(dtype):
 
 def test_float32_passes_as_it_is():
     pixels = RANDOM.normal(0, 1e3, (30, 12, 12, 3)).astype(np.float32)
-    config = InputConfig(global_batch_size=8, micro_batch_size=4, image_size=12, augment="none")
+    config = ResolvedInput(global_batch_size=8, micro_batch_size=4, image_size=12, augment="none")
     reader = ArrayReader(pixels, np.arange(30))
-    for deed in (train, evaluate):
-        for images, labels, weights in deed(reader, config=config):
+    for read in (train, evaluate):
+        for images, labels, weights in read(reader, config=config):
             assert images.dtype == np.float32
             assert np.array_equal(images, pixels[labels] * weights[:, None, None, None])
 
@@ -112,5 +113,8 @@ def test_classes_are_numbers_where_they_have_no_names():
     ],
 )
 def test_what_cannot_be_read_is_an_error(images, labels, classes, message):
-    with pytest.raises(InputError, match=re.escape(message)):
-        ArrayReader(images, labels, classes)
+    assert message in error(ArrayReader, images, labels, classes)
+
+
+def test_no_image_in_memory_is_rejected():
+    assert error(ArrayReader(PIXELS, LABELS).reject, 7, "why") == "Image 7 in memory: why."

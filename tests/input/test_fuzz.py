@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from input.config import WriteConfig
 from input.errors import InputError
 from input.manifest import Manifest
+from input.prepare.config import WriteConfig
 from input.prepare.writer import write
 from input.reader import RecordReader
 from input.records import ENCODED, RAW, RecordError, Schema, encode, frame, parse, unframe
@@ -62,8 +62,8 @@ def test_two_thousand_corruptions_of_a_shard(manifest):
     """Each record is what it was, or is named and has weight 0; no other record is touched."""
     path = manifest.folder / manifest.shards[0].file
     whole = path.read_bytes()
-    numbers = np.arange(manifest.records)
-    expected = RecordReader(manifest).read(numbers)
+    indices = np.arange(manifest.records)
+    expected = RecordReader(manifest).read(indices)
     found_bad = 0
     for seed in range(CORRUPTIONS):
         chance = random.Random(seed)
@@ -72,7 +72,7 @@ def test_two_thousand_corruptions_of_a_shard(manifest):
         way(content, chance.randrange(len(content)), chance)
         path.write_bytes(content)
         reader = RecordReader(manifest, max_bad_records=manifest.records)
-        found = reader.read(numbers)
+        found = reader.read(indices)
         bad = sorted(reader.bad_records)
         assert np.flatnonzero(found.weights == 0).tolist() == bad
         good = found.weights > 0

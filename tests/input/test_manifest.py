@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input import manifest as module
 from input.errors import InputError
-from input.manifest import Manifest, Shard, load_index, save, save_index
-from input.records import encode, frame
+from input.foundation import durable
+from input.manifest import Manifest, Shard, find_splits, load_index, save, save_index
+from input.records import RAW, Schema, encode, frame
+from tests.conftest import error
 
 
 def write_shard(folder: Path, file: str, sizes: list[int]) -> Shard:
@@ -32,15 +33,19 @@ def manifest(tmp_path) -> Manifest:
         write_shard(folder, "b.tfrecord", [7]),
         write_shard(folder, "c.tfrecord", [300, 1]),
     )
-    manifest = Manifest(folder, ("cat", "dög"), (4, 2), shards, 32)
+    manifest = Manifest(
+        folder=folder,
+        classes=("cat", "dög"),
+        records_per_class=(4, 2),
+        shards=shards,
+        image_size=32,
+    )
     save(manifest)
     return manifest
 
 
-def error(folder, **options) -> str:
-    with pytest.raises(InputError) as caught:
-        Manifest.load(folder, **options)
-    return str(caught.value)
+def refused(folder, **options) -> str:
+    return error(Manifest.load, folder, **options)
 
 
 def edit(manifest, **changes):
@@ -49,9 +54,17 @@ def edit(manifest, **changes):
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
 
 
-@pytest.mark.parametrize("image_size", [32, None])
-def test_load_returns_what_was_saved(manifest, image_size):
-    manifest = replace(manifest, image_size=image_size)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"image_size": 32},
+        {"image_size": None},
+        {"schema": RAW},
+        {"schema": Schema("key", "label", -1, "float32", (4, 5, 1))},
+    ],
+)
+def test_load_returns_what_was_saved(manifest, changes):
+    manifest = replace(manifest, **changes)
     save(manifest)
     assert Manifest.load(manifest.folder) == manifest
     assert Manifest.load(str(manifest.folder), verify_files=False) == manifest
@@ -75,9 +88,9 @@ def test_locate_finds_every_record(manifest):
         lines = (manifest.folder / shard.index_file).read_text().splitlines()
         expected += [(number, *map(int, line.split())) for line in lines]
     index = load_index(manifest)
-    numbers = np.array([5, 0, 3, 3, 4, 2, 1])
-    located = list(zip(*(column.tolist() for column in index.locate(numbers)), strict=True))
-    assert located == [expected[number] for number in numbers]
+    indices = np.array([5, 0, 3, 3, 4, 2, 1])
+    located = list(zip(*(column.tolist() for column in index.locate(indices)), strict=True))
+    assert located == [expected[i] for i in indices]
     assert index.first_record.tolist() == [0, 3, 4]
     assert (index.offsets.nbytes + index.lengths.nbytes) / manifest.records <= 16
     assert [array.shape for array in index.locate(np.array([], np.int64))] == [(0,)] * 3
@@ -95,6 +108,7 @@ def test_fingerprint_is_of_the_data_alone(manifest):
         replace(manifest, shards=(replace(first, sha256="other"), *rest)),
         replace(manifest, shards=(*rest, first)),
         replace(manifest, shards=tuple(rest)),
+        replace(manifest, schema=RAW),
     ]
     fingerprints = {each.fingerprint for each in (manifest, *others)}
     assert len(fingerprints) == 1 + len(others)
@@ -105,18 +119,18 @@ def test_save_leaves_the_old_manifest_when_it_fails(manifest, monkeypatch):
     def fail(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", fail)
+    monkeypatch.setattr(durable.os, "fsync", fail)
     with pytest.raises(OSError, match="No space"):
         save(replace(manifest, classes=("other", "names")))
     assert Manifest.load(manifest.folder) == manifest
 
 
 def test_missing_folder_and_manifest(manifest, tmp_path):
-    message = error(tmp_path / "nowhere")
-    assert f"{tmp_path / 'nowhere'} is no folder" in message
+    message = refused(tmp_path / "nowhere")
+    assert f"{tmp_path / 'nowhere'} is not a folder" in message
     assert f"samestep-records write --images=DIR --out={tmp_path}" in message
     (manifest.folder / "manifest.json").unlink()
-    message = error(manifest.folder)
+    message = refused(manifest.folder)
     assert f"{manifest.folder / 'manifest.json'} is missing" in message
     assert f"samestep-records write --images=DIR --out={tmp_path}" in message
 
@@ -124,42 +138,44 @@ def test_missing_folder_and_manifest(manifest, tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "is not JSON"),
-        (b'{"version": 1', "is not JSON"),
-        (b"\xff\xfe", "is not JSON"),
-        (b"[]", "has version None; this samestep reads 1"),
-        (b"{}", "has version None; this samestep reads 1"),
-        (b'{"version": 2}', "has version 2; this samestep reads 1"),
+        (b"", " is not JSON: "),
+        (b'{"version": 1', " is not JSON: "),
+        (b"\xff\xfe", " is not JSON: "),
+        (b"[]", ": it is [], not an object"),
+        (b"{}", ": version is missing"),
+        (b'{"version": 2}', ": version is 2, not 1"),
     ],
 )
 def test_what_is_no_manifest(manifest, content, reason):
     (manifest.folder / "manifest.json").write_bytes(content)
-    message = error(manifest.folder)
-    assert f"{manifest.folder / 'manifest.json'} {reason}" in message
+    message = refused(manifest.folder)
+    assert f"{manifest.folder / 'manifest.json'}{reason}" in message
     assert f"Copy {manifest.folder} again" in message
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"classes": ...}, "has no 'classes'"),
-        ({"records_per_class": ...}, "has no 'records_per_class'"),
-        ({"shards": ...}, "has no 'shards'"),
-        ({"image_size": ...}, "has no 'image_size'"),
-        ({"shards": [{"file": "a.tfrecord", "records": 3}]}, "shards is "),
-        ({"shards": 3}, "is no manifest"),
-        ({"records_per_class": ["4", "2"]}, "is no manifest"),
-        ({"records_per_class": [4, 1]}, "contradicts itself"),
-        ({"records_per_class": [6]}, "contradicts itself"),
-        ({"shards": [], "records_per_class": [0, 0]}, "contradicts itself"),
-        ({"image_size": "32"}, "is no manifest"),
+        ({"classes": ...}, ": classes is missing"),
+        ({"records_per_class": ...}, ": records_per_class is missing"),
+        ({"shards": ...}, ": shards is missing"),
+        ({"image_size": ...}, ": image_size is missing"),
+        ({"more": 1}, ": more is not known"),
+        ({"shards": [{"file": "a.tfrecord", "records": 3}]}, ": shards[0].bytes is missing"),
+        ({"shards": 3}, ": shards is 3, not a list"),
+        ({"records_per_class": ["4", "2"]}, ': records_per_class[0] is "4", not a whole number'),
+        ({"records_per_class": [4, 1]}, " contradicts itself: records cannot be so"),
+        ({"records_per_class": [7, -1]}, " contradicts itself: records_per_class cannot be so"),
+        ({"records_per_class": [6]}, " contradicts itself: classes cannot be so"),
+        ({"shards": [], "records_per_class": [0, 0]}, " contradicts itself: records cannot be so"),
+        ({"image_size": "32"}, ': image_size is "32", not a whole number'),
+        ({"image_size": 0}, " contradicts itself: image_size cannot be so"),
     ],
 )
 def test_a_manifest_that_lacks_or_contradicts(manifest, changes, reason):
     edit(manifest, **changes)
-    message = error(manifest.folder)
-    assert str(manifest.folder / "manifest.json") in message
-    assert reason in message
+    message = refused(manifest.folder)
+    assert f"{manifest.folder / 'manifest.json'}{reason}" in message
 
 
 def test_a_shard_may_lie_elsewhere_but_not_at_an_absolute_path(manifest):
@@ -171,15 +187,15 @@ def test_a_shard_may_lie_elsewhere_but_not_at_an_absolute_path(manifest):
     assert Manifest.load(manifest.folder).shards[0].index_file == f"{file}.idx"
     content["shards"][0]["file"] = str(manifest.folder.parent / file)
     edit(manifest, **content)
-    assert "contradicts itself" in error(manifest.folder)
+    assert "contradicts itself: shards' files cannot be so" in refused(manifest.folder)
 
 
 def test_two_shards_of_one_name_are_refused(manifest):
     content = json.loads((manifest.folder / "manifest.json").read_text())
     content["shards"][1] = {**content["shards"][0], "file": f"x/{content['shards'][0]['file']}"}
-    content["records_per_class"] = [2 * content["shards"][0]["records"], 0]
+    content["records_per_class"] = [sum(shard["records"] for shard in content["shards"]), 0]
     edit(manifest, **content)
-    assert "contradicts itself" in error(manifest.folder)
+    assert "contradicts itself: shards' names cannot be so" in refused(manifest.folder)
 
 
 def test_shards_are_checked_unless_left_to_the_reader(manifest):
@@ -187,12 +203,31 @@ def test_shards_are_checked_unless_left_to_the_reader(manifest):
     whole = path.read_bytes()
     for content in (whole[:-1], whole + b"x"):
         path.write_bytes(content)
-        message = error(manifest.folder)
+        message = refused(manifest.folder)
         assert f"shard {path} has {len(content)} bytes, the manifest says {len(whole)}" in message
         assert Manifest.load(manifest.folder, verify_files=False) == manifest
     path.unlink()
-    assert f"shard {path} is missing" in error(manifest.folder)
+    assert f"shard {path} is missing" in refused(manifest.folder)
     assert Manifest.load(manifest.folder, verify_files=False) == manifest
+
+
+def test_a_path_that_no_file_can_have_is_refused(manifest):
+    content = json.loads((manifest.folder / "manifest.json").read_text())
+    content["shards"][0]["file"] = "a.tfrecord/x"
+    edit(manifest, **content)
+    path = manifest.folder / "a.tfrecord/x"
+    assert f"shard {path} cannot be read: Not a directory. Copy" in refused(manifest.folder)
+    for file in ("", ".", "x" * 256, "x/" * 2048 + "x"):
+        content["shards"][0]["file"] = file
+        edit(manifest, **content)
+        assert "contradicts itself: shards' files cannot be so" in refused(manifest.folder), file
+
+
+def test_an_index_that_is_a_folder_is_refused(manifest):
+    path = manifest.folder / "a.tfrecord.idx"
+    path.unlink()
+    path.mkdir()
+    assert f"index {path} cannot be read: Is a directory. Copy" in refused(manifest.folder)
 
 
 @pytest.mark.parametrize(
@@ -222,12 +257,24 @@ def test_indexes_are_always_checked(manifest, change, reason, verify_files):
         path.unlink()
     else:
         path.write_text("\n".join(change(path.read_text().splitlines())))
-    message = error(manifest.folder, verify_files=verify_files)
+    message = refused(manifest.folder, verify_files=verify_files)
     assert str(path) in message
     assert reason in message
     assert "write it again: samestep-records write" in message
     with pytest.raises(InputError, match="index"):
         load_index(manifest)
+
+
+def test_splits_are_found_by_their_folders(manifest, tmp_path):
+    (tmp_path / "val").mkdir()
+    (tmp_path / "test").mkdir()
+    (tmp_path / "train.incomplete").mkdir()
+    train, test = (("train", manifest.folder), ("test", tmp_path / "test"))
+    assert find_splits(tmp_path) == [train, test]
+    assert find_splits(manifest.folder) == [train]
+    assert error(find_splits, tmp_path / "val") == (
+        f"--dir={tmp_path / 'val'} holds no split: no manifest.json in it or below it."
+    )
 
 
 def shift(line: str, offset: int, length: int) -> str:

@@ -3,36 +3,32 @@
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from input.records import (
     FOOTER_BYTES,
     HEADER_BYTES,
+    RAW,
     RecordError,
+    Schema,
     encode,
     frame,
     image_format,
     parse,
     unframe,
 )
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).parents[1]
 fuzz = settings(deadline=None)  # the cores may be shared
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
-@pytest.fixture(scope="module")
-def tf():
-    import tensorflow
-
-    return tensorflow
-
-
-def example(tf, **features):
+def example(**features):
     lists = {bytes: tf.train.BytesList, float: tf.train.FloatList, int: tf.train.Int64List}
     kinds = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
     return tf.train.Example(
@@ -46,14 +42,14 @@ def example(tf, **features):
 
 
 def test_records_manifest_and_writer_load_without_tensorflow():
-    code = "import sys, input.records, input.manifest, input.writer; print(*sys.modules)"
+    code = "import sys, input.records, input.manifest, input.prepare.writer; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
     assert "input.prepare.writer" in loaded
     assert "tensorflow" not in loaded
 
 
 @pytest.mark.parametrize("payload", [b"", b"x", bytes(range(256)) * 300])
-def test_frame_is_what_tensorflow_writes(tf, tmp_path, payload):
+def test_frame_is_what_tensorflow_writes(tmp_path, payload):
     with tf.io.TFRecordWriter(str(tmp_path / "one")) as writer:
         writer.write(payload)
     assert frame(payload) == (tmp_path / "one").read_bytes()
@@ -102,15 +98,15 @@ def test_unframe_says_what_is_wrong():
     assert reason(framed[:-1]) == "length says 900 bytes, the index says 899"
     assert reason(framed[:100], 900) == "short read: 100 of 900 bytes"
     assert reason(b"", 900) == "short read: 0 of 900 bytes"
-    assert reason(b"") == "0 bytes are no record"
-    assert reason(framed[:15]) == "15 bytes are no record"
+    assert reason(b"") == "0 bytes are too few for a record"
+    assert reason(framed[:15]) == "15 bytes are too few for a record"
 
 
 @fuzz
 @given(image=st.binary(), label=INT64)
-def test_encode_is_bit_for_bit_what_tensorflow_encodes(tf, image, label):
+def test_encode_is_bit_for_bit_what_tensorflow_encodes(image, label):
     ours = {"image/encoded": (bytes, [image]), "image/class/label": (int, [label])}
-    assert encode(image, label) == example(tf, **ours).SerializeToString(deterministic=True)
+    assert encode(image, label) == example(**ours).SerializeToString(deterministic=True)
     assert parse(encode(image, label))[:2] == (image, label)
 
 
@@ -128,10 +124,10 @@ def test_encode_is_bit_for_bit_what_tensorflow_encodes(tf, image, label):
         max_size=4,
     ),
 )
-def test_parse_reads_what_tensorflow_encodes(tf, image, label, others):
+def test_parse_reads_what_tensorflow_encodes(image, label, others):
     ours = {"image/encoded": (bytes, [image]), "image/class/label": (int, [label])}
     for features in ({**ours, **others}, {**others, **dict(reversed(ours.items()))}):
-        assert parse(example(tf, **features).SerializeToString())[:2] == (image, label)
+        assert parse(example(**features).SerializeToString())[:2] == (image, label)
 
 
 def field(number, content):
@@ -160,7 +156,7 @@ LABEL = entry(b"image/class/label", field(3, field(1, b"\x05")))
         field(1, field(2, field(1, field(1, b"pixels"))) + field(1, b"image/encoded")) + LABEL,
     ],
 )
-def test_parse_reads_every_wire_encoding(tf, features):
+def test_parse_reads_every_wire_encoding(features):
     payload = field(1, features)
     expected = tf.train.Example.FromString(payload).features.feature
     assert parse(payload)[:2] == (b"pixels", 5)
@@ -183,8 +179,8 @@ def test_parse_reads_every_wire_encoding(tf, features):
             IMAGE + entry(b"image/class/label", field(1, field(1, b"5"))),
             "image/class/label is bytes_list, not int64_list",
         ),
-        (field(1, b"x")[:-1], "the payload is no tf.train.Example"),
-        (entry(b"\xff", b"") + IMAGE + LABEL, "the payload is no tf.train.Example"),  # not UTF-8
+        (field(1, b"x")[:-1], "the payload is not a tf.train.Example"),
+        (entry(b"\xff", b"") + IMAGE + LABEL, "the payload is not a tf.train.Example"),  # not UTF-8
     ],
 )
 def test_parse_says_what_is_wrong(features, reason):
@@ -206,7 +202,7 @@ def test_parse_of_anything_else_is_a_record_error(payload):
 
 @fuzz
 @given(changes)
-def test_parse_of_a_damaged_example_is_what_tensorflow_reads_or_a_record_error(tf, changes):
+def test_parse_of_a_damaged_example_is_what_tensorflow_reads_or_a_record_error(changes):
     payload = bytearray(VALID)
     for place, value in changes:
         payload[place] = value
@@ -217,6 +213,17 @@ def test_parse_of_a_damaged_example_is_what_tensorflow_reads_or_a_record_error(t
     feature = tf.train.Example.FromString(bytes(payload)).features.feature
     assert list(feature["image/encoded"].bytes_list.value) == [image]
     assert list(feature["image/class/label"].int64_list.value) == [label]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_raw_pixels_of_any_kind(dtype, channels):
+    schema = Schema(raw_dtype=dtype, raw_shape=(2, 5, channels))
+    pixels = np.arange(10 * channels, dtype=dtype)
+    found = parse(encode(pixels.tobytes(), 3), schema)
+    assert (found.label, found.height, found.width) == (3, 2, 5)
+    assert found.image == pixels.tobytes()
+    assert parse(encode(b"abcdef", 3, (1, 2)), RAW)[1:] == (3, 1, 2)
 
 
 def test_image_format():

@@ -1,46 +1,32 @@
 """The commands as a user meets them: real processes, what they print, how they exit."""
 
-import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.conftest import CLASSES
 
 from input.config import InputConfig
 from input.manifest import Manifest
 from input.reader import RecordReader
 from models.config import ModelConfig
+from tests.conftest import CLASSES
+from tests.scripts.conftest import python
 from trainer import loop
-from trainer.config import (
-    Config,
-    EvaluateConfig,
-    ExportConfig,
-    Hardware,
-    OptimizerConfig,
-    RunConfig,
-)
+from trainer.config import Config, Hardware, OptimizerConfig, RunConfig
 from trainer.errors import TrainerError
 from trainer.evaluate import evaluate_run
 from trainer.export import export_run
+from trainer.workers import strategy
 
-ROOT = Path(__file__).parent.parent
 TRAIN = ("train", "--image_size=8", "--global_batch_size=32", "--micro_batch_size=8")
 
 
-def command(script: str, *flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", f"scripts.{script}", *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "100"},
-    )
+def command(script: str, *flags: str, path: str = "") -> subprocess.CompletedProcess:
+    return python("-m", f"scripts.{script}", *flags, columns=100, path=path)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +34,10 @@ def run(data_dir, tmp_path_factory):
     """A finished run of one epoch."""
     run_dir = tmp_path_factory.mktemp("run")
     settings = Config(
-        InputConfig(str(data_dir), global_batch_size=32, micro_batch_size=8),
+        InputConfig(data_dir=str(data_dir), global_batch_size=32, micro_batch_size=8),
         ModelConfig(),
         OptimizerConfig(),
-        RunConfig(str(run_dir), epochs=1, intra_op_threads=2),
+        RunConfig(run_dir=str(run_dir), epochs=1, intra_op_threads=2),
     )
     loop.fit(settings, Hardware())
     return run_dir
@@ -100,7 +86,7 @@ def refusals(data_dir, run, other_classes):
         ("kept micro-batch", ("do not split evenly over 3 replicas", "1, 2, 4")),
         ("GPUs that are not there", ("--gpus=64", "sees", "--virtual_cpus=N")),
         ("no data_dir", ("--data_dir is missing", "samestep-records write")),
-        ("missing data_dir", ("/nowhere/train is no folder", "samestep-records write")),
+        ("missing data_dir", ("/nowhere/train is not a folder", "samestep-records write")),
         ("no run_dir", ("--run_dir is missing",)),
         ("a run_dir that is a file", ("config.json cannot be written", "File exists")),
         ("classes that differ", ("square", "triangle", "samestep-records write")),
@@ -138,16 +124,8 @@ def test_doctor_names_a_model_that_reshapes_its_batch(data_dir, tmp_path):
         "    return keras.Model(\n"
         "        image, keras.layers.Dense(num_classes)(keras.layers.Flatten()(image)))\n"
     )
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "scripts.doctor", f"--data_dir={data_dir}", *TRAIN[1:]),
-            "--model=flattening:build",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )
+    flags = (f"--data_dir={data_dir}", *TRAIN[1:], "--model=flattening:build")
+    done = command("doctor", *flags, path=str(tmp_path))
     assert done.returncode == 2
     assert "Reshape 'while" in done.stderr
     assert "flatten" in done.stderr
@@ -168,7 +146,7 @@ np.savez(sys.argv[3], probabilities=probabilities, class_names=names.astype(str)
 
 def test_the_export_gives_what_evaluation_saw(run, data_dir, tmp_path):
     """Reloaded in a fresh process without our code: the same probabilities, accuracy and loss."""
-    export_run(ExportConfig(str(run), str(tmp_path / "export")))
+    export_run(run, tmp_path / "export")
     reader = RecordReader(Manifest.load(data_dir / "validation"))
     images, _, labels, _ = reader.read(np.arange(reader.records))
     np.save(tmp_path / "images.npy", images)
@@ -185,7 +163,7 @@ def test_the_export_gives_what_evaluation_saw(run, data_dir, tmp_path):
     probabilities = found["probabilities"]
     assert probabilities.shape == (43, 3)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    result = evaluate_run(EvaluateConfig(str(run)), Hardware())
+    result = evaluate_run(run, Hardware())
     assert (probabilities.argmax(axis=1) == labels).sum() == result.correct
     loss = -np.log(probabilities[np.arange(43), labels]).mean()
     assert loss == pytest.approx(result.loss, abs=1e-5)
@@ -194,16 +172,14 @@ def test_the_export_gives_what_evaluation_saw(run, data_dir, tmp_path):
 def test_an_export_is_never_overwritten(run, tmp_path):
     (tmp_path / "export").mkdir()
     with pytest.raises(TrainerError, match="exists already"):
-        export_run(ExportConfig(str(run), str(tmp_path / "export")))
+        export_run(run, tmp_path / "export")
     assert not list((tmp_path / "export").iterdir())
 
 
 def test_physical_gpus_are_all_used(monkeypatch):
-    from trainer.workers import strategy as cluster
-
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a", "b"])
-    assert cluster.devices() == ["GPU:0", "GPU:1"]
-    assert cluster.devices(gpus=1) == ["GPU:0"]
-    assert cluster.devices(virtual_cpus=3) == ["CPU:0", "CPU:1", "CPU:2"]
+    assert strategy.device_names() == ["GPU:0", "GPU:1"]
+    assert strategy.device_names(gpus=1) == ["GPU:0"]
+    assert strategy.device_names(virtual_cpus=3) == ["CPU:0", "CPU:1", "CPU:2"]
     with pytest.raises(TrainerError, match="--gpus=3, but TensorFlow sees 2"):
-        cluster.devices(gpus=3)
+        strategy.device_names(gpus=3)

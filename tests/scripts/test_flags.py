@@ -8,6 +8,7 @@ from absl.flags import DuplicateFlagError, FlagValues
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from input.foundation.settings import REQUIRED, Above, AtLeast, Below, Matching
 from scripts import flags
 
 
@@ -164,7 +165,7 @@ def test_a_flagfile_holds_flags_and_comments_and_the_last_flag_wins(tmp_path):
         ("--zoom=maybe", "--zoom=maybe"),
         ("--nozoom=true", "--nozoom=true"),
         ("--noshots", "'noshots'"),
-        ("shots=3", "'shots=3' is no flag"),
+        ("shots=3", "'shots=3' is not a flag"),
         ("--flagfile=no/such.flags", "--flagfile=no/such.flags: No such file or directory."),
     ],
 )
@@ -222,3 +223,37 @@ def test_the_manual_has_every_flag_once_with_help_and_default(camera_flags, widt
         "--name What is engraved. (default: 50 mm)",
     ]:
         assert text.count(entry) == 1, entry
+
+
+@dataclass(frozen=True)
+class Tripod:
+    """What it stands on."""
+
+    legs: Annotated[int, "Legs.", AtLeast(3)] = 3
+    tilt: Annotated[float | None, "Degrees.", Above(-90), Below(90)] = None
+    head: Annotated[str, "Screw.", Matching("[0-9]/[0-9]", "a fraction of an inch")] = "1/4"
+    owner: Annotated[str, "Who carries it.", REQUIRED] = ""
+    bag: Annotated[str, "What it is carried in."] = ""
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_manual_says_what_may_be_set(width):
+    flag_values = FlagValues()
+    flags.define(Tripod, flag_values)
+    assert " ".join(" ".join(flags.manual(Tripod, width, flag_values)).split()) == (
+        "What it stands on. "
+        "--legs Legs. (at least 3; default: 3) "
+        "--tilt Degrees. (above -90 and below 90; default: unset) "
+        "--head Screw. (a fraction of an inch; default: 1/4) "
+        "--owner Who carries it. (required) "
+        "--bag What it is carried in. (default: unset)"
+    )
+
+
+def test_a_default_stands_on_the_line_of_its_word():
+    flag_values = FlagValues()
+    flags.define(Tripod, flag_values)
+    for width in range(45, 75):
+        lines = list(flags.manual(Tripod, width, flag_values))
+        assert sum("default: " in line for line in lines) == 4
+        assert "\N{NO-BREAK SPACE}" not in "".join(lines)

@@ -3,13 +3,13 @@
 import keras
 import pytest
 import tensorflow as tf
-from tests.conftest import CLASSES
 
-import models.build
 from input import order, synthetic
-from input.config import InputConfig
+from input.config import ResolvedInput
+from models.build import build_model
 from models.config import ModelConfig
 from models.layers import Pixels
+from tests.conftest import CLASSES
 from trainer import optimizers, step
 from trainer.audit import AuditError, audit
 from trainer.config import OptimizerConfig
@@ -17,16 +17,16 @@ from trainer.config import OptimizerConfig
 
 def trace(strategy, build, micro_batches=4, change=lambda *batch: batch):
     """The traced step of a model over synthetic input."""
-    settings = InputConfig(global_batch_size=4 * micro_batches, micro_batch_size=4, image_size=32)
+    settings = ResolvedInput(global_batch_size=4 * micro_batches, micro_batch_size=4, image_size=32)
     plan = order.plan(settings, 1000, strategy.num_replicas_in_sync)
     with strategy.scope():
         model = build()
-        optimizer = optimizers.build(OptimizerConfig(), model)
+        optimizer = optimizers.build_optimizer(OptimizerConfig(), model)
     train = step.build_train(
         strategy,
         Changed(model, change),
         optimizer,
-        optimizers.schedule(OptimizerConfig(), 10, 1),
+        optimizers.build_schedule(OptimizerConfig(), 10, 1),
         images_per_step=plan.images_per_step,
         micro_batches=micro_batches,
         seed=0,
@@ -51,7 +51,7 @@ class Changed:
 
 
 def shipped(name):
-    return lambda: models.build.build(
+    return lambda: build_model(
         ModelConfig(name, dropout=0.1), input_shape=(32, 32, 3), num_classes=len(CLASSES)
     )
 

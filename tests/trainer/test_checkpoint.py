@@ -1,14 +1,17 @@
 """A checkpoint is whole or not there; a damaged one is named and the one before it taken."""
 
 import json
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.conftest import error
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.errors import TrainerError
+from trainer.state import EvaluationResult
 
 
 def dense(seed=0, units=3) -> keras.Model:
@@ -40,6 +43,10 @@ def restore(folder, say=lambda _: None):
     return state, model.trainable_variables[0].numpy()[0, 0]
 
 
+def evaluated(accuracy: float | None) -> EvaluationResult:
+    return EvaluationResult(loss=1.0, accuracy=accuracy, correct=1, images=10, records=10)
+
+
 def newest(folder):
     return folder / "checkpoints" / "step-00000003"
 
@@ -65,6 +72,11 @@ def flip(path):
     path.write_bytes(content)
 
 
+def change_state(folder, **change):
+    path = folder / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+
+
 DAMAGE = {
     "truncated data": lambda folder: truncate(next(folder.glob("weights.data*"))),
     "flipped bit": lambda folder: flip(next(folder.glob("weights.data*"))),
@@ -75,6 +87,9 @@ DAMAGE = {
     "empty state": lambda folder: (folder / "state.json").write_text(""),
     "state that is no object": lambda folder: (folder / "state.json").write_text("[1]"),
     "state without a step": lambda folder: (folder / "state.json").write_text("{}"),
+    "state of another step": lambda folder: change_state(folder, step=2),
+    "state with a step that is a text": lambda folder: change_state(folder, step="3"),
+    "state with a key too many": lambda folder: change_state(folder, colour="red"),
 }
 
 
@@ -89,9 +104,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before(saved, damage):
 
 
 def test_a_wrong_fingerprint_is_damage(saved):
-    path = newest(saved) / "state.json"
-    state = json.loads(path.read_text())
-    path.write_text(json.dumps({**state, "fingerprint": "0" * 64}))
+    change_state(newest(saved), fingerprint="0" * 64)
     said = []
     assert restore(saved, said.append)[0].step == 2
     assert "fingerprint" in said[0]
@@ -135,8 +148,10 @@ def test_what_cannot_be_written_leaves_the_others(saved, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "{{x}} disk; No space left [Op:SaveV2]")
 
     monkeypatch.setattr(checkpoints._checkpoint, "write", full)
-    with pytest.raises(OSError, match=r"^disk; No space left$"):
-        checkpoints.save(4)
+    assert error(checkpoints.save, 4) == (
+        f"--run_dir={saved} cannot be written: disk; No space left. Repair that and run the same "
+        "command again, or use another --run_dir."
+    )
     assert len(list((saved / "checkpoints").iterdir())) == 3
     assert restore(saved)[0].step == 3
 
@@ -146,11 +161,51 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, model, built_optimizer(model), keep=2)
     accuracies = {1: 0.5, 2: 0.9, 3: 0.9, 4: 0.7, 5: 0.6, 6: 0.2}
     for step, accuracy in accuracies.items():
-        checkpoints.note_evaluation(checkpoints.save(step), {"accuracy": accuracy})
+        checkpoints.note(replace(checkpoints.save(step), evaluation=evaluated(accuracy)))
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert kept == ["step-00000003", "step-00000005", "step-00000006"]
     assert checkpoints.best().step == 3
     assert checkpoints.restore("best").step == 3
+
+
+def test_an_unknown_accuracy_is_worse_than_any_other(tmp_path):
+    model = dense()
+    checkpoints = Checkpoints(tmp_path, model, built_optimizer(model))
+    checkpoints.save(1, evaluated(0.0))
+    checkpoints.save(2, evaluated(None))
+    assert checkpoints.best().step == 1
+    (tmp_path / "checkpoints" / "step-00000001" / "state.json").unlink()
+    assert checkpoints.best().step == 2
+
+
+def test_what_is_noted_is_read_back(saved):
+    model = dense()
+    checkpoints = Checkpoints(saved, model, built_optimizer(model))
+    state = replace(checkpoints.restore(), evaluation=evaluated(None))
+    checkpoints.note(state)
+    assert restore(saved)[0] == state
+    assert json.loads((newest(saved) / "state.json").read_text()) == asdict(state)
+
+
+def test_a_note_that_cannot_be_written_is_named(saved):
+    model = dense()
+    checkpoints = Checkpoints(saved, model, built_optimizer(model))
+    state = checkpoints.restore()
+    for path in newest(saved).iterdir():
+        path.unlink()
+    newest(saved).rmdir()
+    assert error(checkpoints.note, state).startswith(f"--run_dir={saved} cannot be written: ")
+
+
+def test_a_worker_that_has_no_such_checkpoint_says_that_the_folder_is_not_shared(saved):
+    model = dense()
+    checkpoints = Checkpoints(saved, model, built_optimizer(model))
+    state = checkpoints.restore()
+    checkpoints.load(state)
+    DAMAGE["missing data"](newest(saved))
+    said = error(checkpoints.load, state)
+    assert "is missing, but worker 0 has restored it" in said
+    assert "--run_dir must be a folder that all workers share" in said
 
 
 def test_fingerprint_sees_every_bit_but_no_seed():

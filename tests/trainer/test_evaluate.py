@@ -1,19 +1,27 @@
 """Every record counts once, on any number of replicas, and the figures are NumPy's."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tests.conftest import CLASSES, draw
 
-import models.build
 from input.arrays import ArrayReader
-from input.config import InputConfig
+from input.config import ResolvedInput
+from input.manifest import Manifest
+from input.reader import RecordReader
+from models.build import build_model
 from models.config import ModelConfig
+from tests.conftest import CLASSES, draw
+from tests.trainer.conftest import HARDWARE
 from trainer import evaluate
 from trainer.checkpoint import Checkpoints
-from trainer.evaluate import Result
+from trainer.config import Hardware
+from trainer.evaluate import evaluate_run
+from trainer.state import EvaluationResult
 
 M = 8
-INPUT = InputConfig(global_batch_size=32, micro_batch_size=M, image_size=16)
+INPUT = ResolvedInput(global_batch_size=32, micro_batch_size=M, image_size=16)
 
 
 def reader(count: int) -> ArrayReader:
@@ -28,7 +36,7 @@ def built(strategies):
     found = {}
     for replicas, strategy in strategies.items():
         with strategy.scope():
-            found[replicas] = models.build.build(
+            found[replicas] = build_model(
                 ModelConfig("cnn"), input_shape=(16, 16, 3), num_classes=len(CLASSES), seed=3
             )
     return found
@@ -38,7 +46,7 @@ def built(strategies):
 @pytest.mark.parametrize("replicas", [1, 2, 4])
 def test_evaluation_is_exact(strategies, built, count, replicas):
     data = reader(count)
-    evaluation = evaluate.build(strategies[replicas], built[replicas], INPUT, data)
+    evaluation = evaluate.build_evaluation(strategies[replicas], built[replicas], INPUT, data)
     result = evaluation()
 
     logits = built[1](np.repeat(data.pixels, 3, axis=-1), training=False).numpy()
@@ -54,19 +62,19 @@ def test_evaluation_is_exact(strategies, built, count, replicas):
 
 def test_replicas_agree_to_the_bit(strategies, built):
     data = reader(97)
-    results = {evaluate.build(strategies[n], built[n], INPUT, data)() for n in (1, 2, 4)}
+    results = {evaluate.build_evaluation(strategies[n], built[n], INPUT, data)() for n in (1, 2, 4)}
     assert len(results) == 1
 
 
 def test_before_saving_equals_after_loading(strategies, built, tmp_path):
     data = reader(97)
-    saved = evaluate.build(strategies[2], built[2], INPUT, data)()
+    saved = evaluate.build_evaluation(strategies[2], built[2], INPUT, data)()
     Checkpoints(tmp_path, built[2]).save(7)
     with strategies[4].scope():
-        other = models.build.build(
+        other = build_model(
             ModelConfig("cnn"), input_shape=(16, 16, 3), num_classes=len(CLASSES), seed=4
         )
-    evaluation = evaluate.build(strategies[4], other, INPUT, data)
+    evaluation = evaluate.build_evaluation(strategies[4], other, INPUT, data)
     assert evaluation() != saved
     assert Checkpoints(tmp_path, other).restore().step == 7
     assert evaluation() == saved
@@ -75,11 +83,34 @@ def test_before_saving_equals_after_loading(strategies, built, tmp_path):
 def test_a_model_that_is_not_finite_has_no_loss(strategies, built):
     weights = built[1].get_weights()
     built[1].set_weights([w * np.nan for w in weights])
-    result = evaluate.build(strategies[1], built[1], INPUT, reader(9))()
+    result = evaluate.build_evaluation(strategies[1], built[1], INPUT, reader(9))()
     built[1].set_weights(weights)
-    assert np.isnan(result.loss)
+    assert result.loss is None
+    assert (result.images, result.records) == (9, 9)
 
 
-def test_how_a_result_reads():
-    assert str(Result(0.5, 0.9712, 971, 1000, 1000)) == "accuracy 0.9712 on 1000/1000"
-    assert str(Result(0.5, 0.5, 1, 2, 3)) == "accuracy 0.5000 on 2/3 (1 bad records)"
+def test_where_every_record_is_bad_nothing_is_known(strategies, built, data_dir, tmp_path):
+    shutil.copytree(data_dir / "validation", tmp_path / "validation")
+    for shard in (tmp_path / "validation").glob("*.tfrecord"):
+        shard.write_bytes(bytes(shard.stat().st_size))
+    allowing = replace(INPUT, max_bad_records=43)
+    data = RecordReader(Manifest.load(tmp_path / "validation"), allowing.max_bad_records)
+    result = evaluate.build_evaluation(strategies[2], built[2], allowing, data)()
+    assert result == EvaluationResult(None, None, correct=0, images=0, records=43)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_evaluation_of_the_directory_is_that_of_the_run(finished, replicas, capsys):
+    result = evaluate_run(finished.run_dir, Hardware(virtual_cpus=replicas))
+    assert result == finished.state.evaluation
+    assert capsys.readouterr().out == (
+        f"validation at step 15: {result}\nweights {finished.state.fingerprint}\n"
+    )
+
+
+def test_another_split_and_other_records_can_be_evaluated(finished, data_dir, tmp_path):
+    shutil.copytree(data_dir / "validation", tmp_path / "test")
+    again = evaluate_run(finished.run_dir, HARDWARE, data_dir=str(tmp_path), split="test")
+    assert again == finished.state.evaluation
+    trained = evaluate_run(finished.run_dir, HARDWARE, split="train", checkpoint="best")
+    assert trained.records == trained.images == 160

@@ -66,13 +66,14 @@ def test_overflow_is_detected_at_its_edge(bits, addends, sign):
     edge = np.float32(fixed_point.limit(bits, addends))
     below = np.nextafter(edge, np.float32(0))
 
-    def misfits(number):
-        return int(fixed_point.misfits([tf.constant([0.0, sign * number])], bits, addends))
+    def overflows(number):
+        tensors = [tf.constant([0.0, sign * number])]
+        return int(fixed_point.count_overflows(tensors, bits, addends))
 
-    assert misfits(below) == 0
+    assert overflows(below) == 0
     # The worst sum that is let through still fits: it comes back right.
     assert exact_sum([sign * below] * addends, bits) == sign * below * addends
-    assert misfits(edge) == 1
+    assert overflows(edge) == 1
     assert exact_sum([edge] * addends, bits) != edge * addends  # what the check is there for
 
 
@@ -83,4 +84,4 @@ def test_non_finite_numbers_never_fit(wrong):
         numbers[:] = 1.0
         numbers[place] = wrong
         tensors = [tf.constant([1.0]), tf.constant(numbers), tf.constant(numbers[:, None])]
-        assert int(fixed_point.misfits(tensors, GRADIENT_BITS, 4)) == 2
+        assert int(fixed_point.count_overflows(tensors, GRADIENT_BITS, 4)) == 2

@@ -1,6 +1,7 @@
 """fit in this process: files, one trace, fallback, finished runs, memory; and its pure parts."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -10,51 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.conftest import THREADS
 
-from input.config import InputConfig
-from input.errors import InputError
-from models.config import ModelConfig
-from trainer import evaluate, loop, step
-from trainer.config import Config, EvaluateConfig, Hardware, OptimizerConfig, RunConfig
+from input.errors import BadRecordError
+from tests.conftest import error
+from tests.trainer.conftest import HARDWARE, settings
+from trainer import assembly, loop, step
+from trainer.config import Hardware
 from trainer.errors import PreemptedError, TrainerError
+from trainer.run_dir import lock as folder_lock
+from trainer.workers.agreement import Sync, Workers
 from trainer.workers.watchdog import Pace
-
-HARDWARE = Hardware(virtual_cpus=2)
-
-
-def settings(data_dir, run_dir, **run) -> Config:
-    return Config(
-        InputConfig(data_dir=str(data_dir), global_batch_size=32, micro_batch_size=8),
-        ModelConfig("cnn", dropout=0.2),
-        OptimizerConfig(learning_rate=0.05),
-        RunConfig(run_dir=str(run_dir), epochs=3, intra_op_threads=THREADS, **run),
-    )
-
-
-@pytest.fixture(scope="module")
-def traces():
-    """Trace counts of every train and evaluate function that the module's runs build."""
-    functions = []
-    patch = pytest.MonkeyPatch()
-    for name in ("build_train", "build_evaluate"):
-        original = getattr(step, name)
-
-        def build(*args, original=original, **kwargs):
-            functions.append(original(*args, **kwargs))
-            return functions[-1]
-
-        patch.setattr(step, name, build)
-    yield functions
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
-def finished(data_dir, tmp_path_factory, traces):
-    """A run of 3 epochs of 5 steps on 2 virtual CPUs, never stopped."""
-    run_dir = tmp_path_factory.mktemp("finished")
-    state = loop.fit(settings(data_dir, run_dir), HARDWARE)
-    return run_dir, state
 
 
 def metrics(run_dir) -> list[dict]:
@@ -67,7 +33,7 @@ def without_times(lines):
 
 
 def test_a_run_leaves_its_files(finished):
-    run_dir, state = finished
+    run_dir, state, _ = finished
     names = {path.name.split(".")[0] for path in run_dir.iterdir()}
     assert {"config", "checkpoints", "metrics", "events"} <= names
     last = metrics(run_dir)[-1]
@@ -78,13 +44,14 @@ def test_a_run_leaves_its_files(finished):
     assert (run_dir / "checkpoints" / "step-00000015").is_dir()
 
 
-def test_everything_is_traced_once(finished, traces):
-    assert len(traces) >= 2
-    assert [function.experimental_get_tracing_count() for function in traces] == [1] * len(traces)
+def test_everything_is_traced_once(finished):
+    train, evaluate = finished.functions
+    assert train.experimental_get_tracing_count() == 1
+    assert evaluate.experimental_get_tracing_count() == 1
 
 
 def test_a_finished_run_says_so(finished, data_dir, capsys):
-    run_dir, state = finished
+    run_dir, state, _ = finished
     before = metrics(run_dir)
     assert loop.fit(settings(data_dir, run_dir), HARDWARE) == state
     assert metrics(run_dir) == before
@@ -96,7 +63,7 @@ def test_a_truncated_newest_checkpoint_falls_back_and_ends_the_same(
     finished, data_dir, tmp_path, capsys, replicas
 ):
     """Resumed from the checkpoint before, on other hardware: the same weights and metrics."""
-    run_dir, state = finished
+    run_dir, state, _ = finished
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
     newest = copy / "checkpoints" / "step-00000015"
@@ -108,25 +75,16 @@ def test_a_truncated_newest_checkpoint_falls_back_and_ends_the_same(
     assert without_times(metrics(copy)) == without_times(metrics(run_dir))
 
 
-def test_evaluation_of_the_directory_is_that_of_the_run(finished):
-    run_dir, state = finished
-    for replicas in (1, 2):
-        result = evaluate.evaluate_run(
-            EvaluateConfig(run_dir=str(run_dir)), Hardware(virtual_cpus=replicas)
-        )
-        assert result.to_json() == state.evaluation
-
-
 def test_another_config_is_refused(finished, data_dir):
-    run_dir, _ = finished
+    run_dir = finished.run_dir
     other = settings(data_dir, run_dir, seed=1)
     with pytest.raises(TrainerError, match=r"--seed=1 \(the run has 0\)"):
         loop.fit(other, HARDWARE)
 
 
 def test_two_launches_in_one_directory_are_refused(finished, data_dir):
-    run_dir, _ = finished
-    with loop._only_launch(run_dir), pytest.raises(TrainerError, match="Another process trains"):
+    run_dir = finished.run_dir
+    with folder_lock(run_dir), pytest.raises(TrainerError, match="Another process trains"):
         loop.fit(settings(data_dir, run_dir), HARDWARE)
 
 
@@ -143,44 +101,39 @@ def test_sigterm_saves_and_the_run_goes_on(finished, data_dir, tmp_path, monkeyp
     signal.signal(signal.SIGTERM, before)  # a process that stops ignores further ones
     assert stop.value.exit_code == 75
     assert (tmp_path / "checkpoints" / "step-00000001").is_dir()
-    _, undisturbed = finished
-    assert loop.fit(settings(data_dir, tmp_path), HARDWARE).fingerprint == undisturbed.fingerprint
+    again = loop.fit(settings(data_dir, tmp_path), HARDWARE)
+    assert again.fingerprint == finished.state.fingerprint
 
 
-class Gathered:
-    """Workers that have met these bad records."""
+def test_a_shard_that_is_deleted_during_training_is_named(data_dir, tmp_path, monkeypatch):
+    """It is the reader that fails, and not the run's folder, whose lock is held around it."""
+    shutil.copytree(data_dir, tmp_path / "records")
+    shards = list((tmp_path / "records" / "train").glob("*.tfrecord"))
 
-    def __init__(self, *met: list[int]):
-        self.count, self._met = len(met), met
+    def training(*args, original=assembly.training):
+        for shard in shards:
+            shard.unlink()
+        return original(*args)
 
-    def gather(self, own):
-        rows = [[*row, *[-1] * (len(own) - len(row))] for row in self._met]
-        assert own == rows[0]
-        return np.array(rows)
-
-
-def test_the_workers_share_one_budget_of_bad_records():
-    same = Gathered([3, 5], [5])
-    loop.check_bad_records(same, {5: "", 3: ""}, most=2, budget=2)
-    with pytest.raises(InputError, match=r"met 3 bad records.*--max_bad_records=2"):
-        loop.check_bad_records(Gathered([3, 5], [7]), {3: "", 5: ""}, most=2, budget=2)
+    monkeypatch.setattr(assembly, "training", training)
+    with pytest.raises(BadRecordError) as failure:
+        loop.fit(settings(tmp_path / "records", tmp_path / "run"), HARDWARE)
+    assert failure.value.shard in map(str, shards)
+    assert failure.value.reason == "the shard cannot be read: No such file or directory"
 
 
-def test_calls_keep_a_pace_and_a_limit():
-    pace = Pace(steps_per_call=20, stall_seconds=None)
-    assert (pace.steps, pace.limit(1)) == (1, 300)
-    pace.note(30, 1)  # the first call is slow
-    for _ in range(2):
-        pace.note(5, 10)
-    assert pace.proposal() == 6
-    assert pace.limit(6) == 300 + 6 * 0.5
-    pace = Pace(steps_per_call=20, stall_seconds=8)
-    pace.note(0.02, 20)
-    assert pace.proposal() == 20
-    assert pace.limit(20) == pytest.approx(8.02)
-    slow = Pace(steps_per_call=20, stall_seconds=None)
-    slow.note(100, 1)
-    assert (slow.proposal(), slow.limit(1)) == (1, 1100)
+def test_an_error_of_the_system_is_not_taken_for_one_of_the_folder(data_dir, tmp_path, monkeypatch):
+    def advance(*args):
+        raise FileNotFoundError(2, "No such file or directory", "elsewhere")
+
+    monkeypatch.setattr(loop, "advance", advance)
+    with pytest.raises(FileNotFoundError, match="elsewhere"):
+        loop.fit(settings(data_dir, tmp_path), HARDWARE)
+    folder_lock(tmp_path).close()  # and the lock is given back
+
+
+def test_a_folder_is_needed(data_dir):
+    assert error(loop.fit, settings(data_dir), HARDWARE).startswith("--run_dir is missing: ")
 
 
 def test_memory_stays_in_2000_steps(data_dir, tmp_path):
@@ -208,6 +161,72 @@ def test_memory_stays_in_2000_steps(data_dir, tmp_path):
 def resident_megabytes() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def train_that_counts(calls: list[tuple[int, int]], applied=lambda step: True):
+    """A step whose loss is its own number, on 32 images of which 8 are right."""
+
+    def train(iterator, first, steps) -> step.History:
+        calls.append((int(first), int(steps)))
+        numbers = np.arange(int(first), int(first) + int(steps), dtype=np.float64)
+        made = np.array([applied(number) for number in numbers], np.float64)
+        columns = (numbers, np.full_like(numbers, 32), np.full_like(numbers, 8), numbers / 2, made)
+        return step.History(*map(tf.constant, columns))
+
+    return train
+
+
+class Clock(Pace):
+    """Every call is said to take a second a step: three fit into the next."""
+
+    def note(self, seconds, steps):
+        super().note(float(steps), steps)
+
+
+def sync_of(strategies, stop_requested=lambda: False) -> Sync:
+    return Sync(Workers(strategies[1]), Clock(20, None), stop_requested)
+
+
+def test_advance_makes_every_step_once_in_calls_as_long_as_agreed(strategies):
+    calls, sync = [], sync_of(strategies)
+    rows = loop.advance(train_that_counts(calls), None, 5, 13, sync)
+    assert calls == [(5, 1), (6, 3), (9, 3), (12, 1)]
+    assert rows.history.loss.tolist() == list(range(5, 13))
+    assert (rows.end, rows.stopping) == (13, False)
+    loop.advance(train_that_counts(calls), None, 13, 15, sync)
+    assert calls[4:] == [(13, 2)], "the next call is as long as was agreed before"
+
+
+def test_advance_ends_after_the_call_in_which_it_was_asked_to_stop(strategies):
+    calls = []
+    sync = sync_of(strategies, stop_requested=lambda: len(calls) == 2)
+    rows = loop.advance(train_that_counts(calls), None, 0, 100, sync)
+    assert (rows.end, rows.stopping) == (4, True)
+    assert rows.history.loss.tolist() == [0, 1, 2, 3]
+
+
+def test_skipped_steps_have_no_part_in_a_summary():
+    train = train_that_counts([], applied=lambda number: number != 3)
+    history = step.History(*(column.numpy() for column in train(None, 0, 4)))
+    found = loop.summary(loop.Rows(history, 2.0, 4, False), lambda step: 0.1 * float(step))
+    assert found == {
+        "train/loss": 1.0,  # of 0, 1 and 2
+        "train/accuracy": 0.25,
+        "train/gradient_norm": 0.5,
+        "train/learning_rate": pytest.approx(0.3),  # of the last step
+        "train/skipped_steps": 1,
+        "images_per_second": 64.0,
+        "seconds_per_step": 0.5,
+    }
+
+
+def test_where_all_steps_were_skipped_there_are_no_means():
+    train = train_that_counts([], applied=lambda number: False)
+    history = step.History(*(column.numpy() for column in train(None, 0, 4)))
+    found = loop.summary(loop.Rows(history, 2.0, 4, False), float)
+    assert found["train/skipped_steps"] == 4
+    for name in ("train/loss", "train/accuracy", "train/gradient_norm"):
+        assert math.isnan(found[name])
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 import io
 import json
+import math
 
 from rich.console import Console
 
+from input.errors import BadRecordError
+from tests.conftest import error
 from trainer.monitor import Monitor, card
+from trainer.state import EvaluationResult, State
 
 LINE = {"train/loss": 0.5, "images_per_second": 9.0, "seconds_per_step": 0.1}
 
@@ -30,15 +34,73 @@ def test_skipped_steps_are_said(tmp_path, capsys):
     assert "step 40: 3 of the steps before it were skipped" in capsys.readouterr().out
 
 
+def state(result: EvaluationResult | None, fingerprint="abc") -> State:
+    return State(20, fingerprint, {}, result)
+
+
+GOOD = state(EvaluationResult(1.0, 0.5, 5, 10, 10))
+
+
 def test_what_is_done_again_is_said_once(tmp_path):
     with Monitor(tmp_path, 40, 20, 0) as monitor:
         for step in (10, 20):
             monitor.training(step, {**LINE, "train/skipped_steps": 0})
-        monitor.evaluation(20, {"validation/loss": 1.0}, "abc")
+        monitor.evaluation(GOOD)
         monitor.training(30, {**LINE, "train/skipped_steps": 0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 40, "tra')  # a kill
     with Monitor(tmp_path, 40, 20, 20) as monitor:
         assert steps(tmp_path) == [(10, True), (20, True)]
-        monitor.evaluation(20, {"validation/loss": 1.0}, "abc")
+        monitor.evaluation(GOOD)
     assert steps(tmp_path) == [(10, True), (20, True), (20, False)]
+
+
+def test_an_evaluation_is_a_line_of_numbers_and_a_line_of_words(tmp_path, capsys):
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor.evaluation(GOOD)
+        monitor.evaluation(state(None))  # not made yet
+    assert capsys.readouterr().out == "epoch 1: accuracy 0.5000 on 10/10, loss 1.000000\n"
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line) == {
+        "step": 20,
+        "epoch": 1.0,
+        "validation/loss": 1.0,
+        "validation/accuracy": 0.5,
+        "validation/images": 10,
+        "fingerprint": "abc",
+    }
+
+
+def test_an_evaluation_without_a_loss_is_no_number(tmp_path):
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor.evaluation(state(EvaluationResult(None, None, 0, 0, 3)))
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert math.isnan(line["validation/loss"])
+    assert math.isnan(line["validation/accuracy"])
+    assert line["validation/images"] == 0
+
+
+def test_each_bad_record_is_said_once(tmp_path, capsys):
+    bad = BadRecordError("train-00000", 5, 100, "label 9 is not one of the 3 classes")
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor.bad_records({5: bad})
+        monitor.bad_records({5: bad, 3: bad})
+        monitor.bad_records({5: bad, 3: bad})
+    assert capsys.readouterr().out == f"left out: {bad}\n" * 2
+
+
+def test_only_the_chief_writes_and_shows(tmp_path, capsys):
+    with Monitor(tmp_path / "run", 40, 20, 0, chief=False) as monitor:
+        monitor.card("samestep", [("a", "b")])
+        monitor.training(20, {**LINE, "train/skipped_steps": 3})
+        monitor.evaluation(GOOD)
+        monitor.say("a bad record of this worker")
+    assert capsys.readouterr().out == "a bad record of this worker\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_metrics_that_cannot_be_written_are_named(tmp_path):
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        (tmp_path / "metrics.jsonl").mkdir()
+        said = error(monitor.training, 10, {**LINE, "train/skipped_steps": 0})
+    assert said.startswith(f"--run_dir={tmp_path} cannot be written: ")

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.conftest import ROOT
+
 EPOCHS = 40
 STEPS = EPOCHS * 5
 SEED = random.SystemRandom().randrange(10**6)

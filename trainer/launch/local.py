@@ -63,7 +63,7 @@ def launch(command: Sequence[str], config: LaunchConfig) -> int:
             if received is not None:
                 return INTERRUPTED if received == signal.SIGINT else code
             if code == PreemptedError.exit_code:
-                print("samestep-launch: preempted and saved; starting again", flush=True)
+                print("samestep-launch: preempted and saved; restarting", flush=True)
                 continue
             attempt.explain(root)
             if code == TrainerError.exit_code:
@@ -83,10 +83,10 @@ def launch(command: Sequence[str], config: LaunchConfig) -> int:
 
 
 def root_cause(ends: Sequence[Ended]) -> Ended:
-    """Of workers, in the order in which they ended: the one because of which the others ended."""
+    """The worker whose failure ended the others. ends: in the order in which they ended."""
     failed = [end for end in ends if end.code != 0]
     own = [e for e in failed if not e.stopped and e.code != ClusterError.exit_code]
-    # Where all others say that one is gone, it is the one that had to be stopped.
+    # Where all others report a lost worker, it is the one that had to be killed.
     hung = [end for end in failed if end.stopped and end.code == -signal.SIGKILL]
     return (own or hung or failed)[0]
 
@@ -249,7 +249,7 @@ def _free_ports(count: int) -> list[int]:
 @contextlib.contextmanager
 def _events() -> Iterator[queue.SimpleQueue]:
     """A queue for the ends of workers, which SIGINT and SIGTERM are put into too."""
-    events: queue.SimpleQueue = queue.SimpleQueue()  # may be put into from a signal's handler
+    events: queue.SimpleQueue = queue.SimpleQueue()  # safe to put into from a signal handler
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {n: signal.signal(n, lambda n, _: events.put(signal.Signals(n))) for n in numbers}
     try:

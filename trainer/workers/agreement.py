@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 class Workers:
     """All workers of a strategy, as one of them sees them.
 
-    Every method is called by all of them at the same place of the program, or it waits for ever.
+    All of them must call each method at the same place of the program, or it waits forever.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, index: int = 0, count: int = 1):

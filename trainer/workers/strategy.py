@@ -86,7 +86,7 @@ def _across_workers(names: list[str], cluster: Cluster) -> tf.distribute.Strateg
             f"Worker {cluster.index} cannot listen at {own}: another process has the port. Give it "
             "another one, or end that process."
         ) from None
-    # TensorFlow takes it for granted that all have as many devices, and waits for ever if not.
+    # TensorFlow assumes that all workers have the same number of devices; else it waits forever.
     internals.put_shared_value(f"devices/{cluster.index}", str(len(names)))
     first = int(internals.shared_value("devices/0"))
     if first != len(names):

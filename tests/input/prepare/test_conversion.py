@@ -1,28 +1,19 @@
 """Every format and option, against Pillow and against what TensorFlow reads from the record."""
 
 import io
+import os
+import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin
 
-from input.prepare.conversion import Conversion, convert
+from input.prepare.conversion import Conversion, convert, quiet_pillow, read_image
+from tests.conftest import encoded, picture
+from tests.input.prepare.conftest import BAD
 
 KEEP = Conversion("keep", None, 90, 10**6)
-
-
-def picture(width=61, height=40) -> Image.Image:
-    """Smooth colours: what JPEG changes little and a wrong turn changes much."""
-    y, x = np.mgrid[:height, :width]
-    channels = (x * 255 // width, y * 255 // height, x * y * 255 // (width * height))
-    return Image.fromarray(np.stack(channels, -1).astype(np.uint8))
-
-
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def read(content: bytes) -> np.ndarray:
@@ -35,6 +26,8 @@ def rgb(image: Image.Image) -> np.ndarray:
 
 
 ALPHA = Image.merge("RGBA", [*picture().split(), picture().split()[1]])
+
+
 OTHERS = {
     "webp": encoded(picture(), "WEBP", quality=80),
     "webp_lossless": encoded(picture(), "WEBP", lossless=True),
@@ -63,6 +56,8 @@ def test_what_tensorflow_does_not_read_becomes_png(name):
 
 
 GREY_16 = Image.fromarray((np.arange(40 * 61).reshape(40, 61) * 26).astype(np.uint16))
+
+
 JPEGS_AND_PNGS = {
     "rgb.jpg": encoded(picture(), "JPEG", quality=95),
     "grey.jpg": encoded(picture().convert("L"), "JPEG", quality=95),
@@ -73,8 +68,89 @@ JPEGS_AND_PNGS = {
     "grey_alpha.png": encoded(picture().convert("LA"), "PNG"),
     "16_bits.png": encoded(GREY_16, "PNG"),
 }
+TENSORFLOW_READS = {
+    "grey.png": encoded(picture().convert("L"), "PNG"),
+    "grey_alpha.png": encoded(picture().convert("LA"), "PNG"),
+    "rgb.png": encoded(picture(), "PNG"),
+    "rgba.png": encoded(ALPHA, "PNG"),
+    "palette.png": encoded(picture().quantize(50), "PNG"),
+    "palette_alpha.png": encoded(picture().quantize(50), "PNG", transparency=bytes(range(50))),
+    "palette_2_bits.png": encoded(picture().quantize(4), "PNG", bits=2),
+    "1_bit.png": encoded(picture().convert("1"), "PNG"),
+    "grey.jpg": encoded(picture().convert("L"), "JPEG"),
+    "rgb.jpg": encoded(picture(), "JPEG"),
+    "rgb_444_progressive.jpg": encoded(picture(), "JPEG", subsampling=0, progressive=True),
+    "cmyk.jpg": encoded(picture().convert("CMYK"), "JPEG", quality=95),
+    "animated.png": encoded(picture(), "PNG", save_all=True, append_images=[picture(9)]),
+    "two_pictures.jpg": encoded(picture(), "MPO", save_all=True, append_images=[picture(9)]),
+    "png_inside.jpg": encoded(picture(), "PNG"),
+    "upright.jpg": encoded(picture(), "JPEG", exif=b"Exif\0\0II*\0broken"),
+    "16_bits.png": encoded(GREY_16, "PNG"),
+}
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of the test's own decoding with Pillow
+@pytest.mark.parametrize("name", TENSORFLOW_READS)
+def test_what_tensorflow_reads_as_pillow_does_is_kept_byte_for_byte(name):
+    content = TENSORFLOW_READS[name]
+    assert convert(content, KEEP) == (content, (61, 40), False)
+    picture = Image.open(io.BytesIO(content))
+    if name == "16_bits.png":  # Pillow's own conversion to 8 bits cuts off at 255
+        expected = np.stack([np.asarray(picture) >> 8] * 3, -1).astype(int)
+    else:
+        expected = rgb(picture)
+    decode = tf.io.decode_png if content.startswith(b"\x89") else tf.io.decode_jpeg
+    difference = np.abs(decode(content, channels=3).numpy() - expected)
+    # JPEG: TensorFlow asks libjpeg for its fast inverse transform, Pillow for the exact one.
+    assert difference.max() <= (0 if content.startswith(b"\x89") else 10)
+    assert difference.mean() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("RGB", "JPEG"),
+        ("L", "JPEG"),
+        ("CMYK", "JPEG"),
+        ("RGBA", "PNG"),
+        ("P", "PNG"),
+        ("I;16", "PNG"),
+    ],
+)
+def test_rotated_images_are_stored_upright(mode, kind, orientation):
+    image = GREY_16 if mode == "I;16" else picture().convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "maker"
+    content = encoded(image, kind, exif=exif, icc_profile=b"colours")
+    stored = convert(content, KEEP)
+    if orientation in (0, 1, 9):  # upright, or no orientation at all
+        assert stored.content == content
+        return
+    assert not {"exif", "icc_profile"} & Image.open(io.BytesIO(stored.content)).info.keys()
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    assert stored.size == upright.size
+    if mode == "I;16":
+        expected = np.stack([np.asarray(upright) >> 8] * 3, -1).astype(int)
+    else:
+        expected = rgb(upright)
+    decoded = read(stored.content)
+    assert decoded.shape == expected.shape
+    # A JPEG is encoded again; rotated the wrong way, the mean is above 20.
+    assert np.abs(decoded - expected).mean() <= (0 if kind == "PNG" else 3)
+
+
+@pytest.mark.parametrize(("subsampling", "kept"), [(0, 0), (1, 0), (2, 2)])
+def test_rotated_jpeg_keeps_its_chroma(subsampling, kept):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(picture(), "JPEG", exif=exif, subsampling=subsampling, quality=80)
+    rotated = convert(content, KEEP).content
+    assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(rotated))) == kept
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", JPEGS_AND_PNGS)
 @pytest.mark.parametrize("encoding", ["jpeg", "raw"])
 def test_encoded_again_it_looks_as_it_did(name, encoding):
@@ -96,12 +172,14 @@ def test_encoded_again_it_looks_as_it_did(name, encoding):
 @pytest.mark.parametrize("size", [(61, 40), (40, 61), (400, 20), (17, 16)])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_the_short_side_is_made_smaller_and_never_larger(size, kind):
-    content = encoded(picture(*size), kind, quality=95)
+    content = encoded(picture(width=size[0], height=size[1]), kind, quality=95)
     stored = convert(content, KEEP._replace(encoding="raw", short_side=16))
     width, height = stored.size
     assert min(stored.size) == 16
     assert abs(width / height - size[0] / size[1]) <= 0.5 / 16 * max(size) / min(size)
-    expected = rgb(picture(*size).resize((width, height), Image.Resampling.BICUBIC))
+    expected = rgb(
+        picture(width=size[0], height=size[1]).resize((width, height), Image.Resampling.BICUBIC)
+    )
     pixels = np.frombuffer(stored.content, np.uint8).reshape(height, width, 3)
     # A JPEG is made smaller in two steps: while it is decoded, then with Pillow's antialiasing.
     assert np.abs(pixels - expected).mean() <= (0 if kind == "PNG" else 4)
@@ -110,18 +188,18 @@ def test_the_short_side_is_made_smaller_and_never_larger(size, kind):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_turned_image_is_upright_in_every_format_that_can_be_turned(kind):
+def test_a_rotated_image_is_upright_in_every_format_that_can_be_rotated(kind):
     exif = Image.Exif()
     exif[0x0112] = 6
     options = {"lossless": True} if kind == "WEBP" else {}
-    turned = picture().transpose(Image.Transpose.ROTATE_90)
-    stored = convert(encoded(turned, kind, exif=exif, **options), KEEP)
+    rotated = picture().transpose(Image.Transpose.ROTATE_90)
+    stored = convert(encoded(rotated, kind, exif=exif, **options), KEEP)
     assert stored.size == (61, 40)
     assert np.abs(read(stored.content) - rgb(picture())).mean() < (4 if kind == "JPEG" else 1e-9)
 
 
 def test_quality_is_that_of_what_is_encoded():
-    png = encoded(picture(300, 200), "PNG")
+    png = encoded(picture(width=300, height=200), "PNG")
     sizes = [
         len(convert(png, KEEP._replace(encoding="jpeg", quality=quality)).content)
         for quality in (30, 60, 90)
@@ -137,3 +215,52 @@ def test_pixels_are_stored_without_loss(channels):
     raw = convert(pixels, KEEP._replace(encoding="raw"))
     assert raw.content == np.broadcast_to(pixels, (9, 7, 3)).tobytes()
     assert convert(pixels, KEEP._replace(encoding="jpeg")).content.startswith(b"\xff\xd8")
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if not name.endswith(".txt")])
+def test_what_is_no_image_says_why(name):
+    content, reason = BAD[name]
+    with pytest.raises(Exception, match=reason):  # Pillow raises many kinds
+        convert(content, KEEP)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch, kind):
+    content = encoded(picture(0, 90, 100), kind)
+
+    def decoding(image):
+        raise AssertionError("decoded")
+
+    assert convert(content, KEEP._replace(max_pixels=9000)).size == (100, 90)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoding)
+    with pytest.raises(ValueError, match="100 x 90 pixels are more than --max_pixels=8999: "):
+        convert(content, KEEP._replace(max_pixels=8999))
+    with pytest.raises(ValueError, match="100 x 90 pixels are more than --max_pixels=8999: "):
+        convert(np.zeros((90, 100, 3), np.uint8), KEEP._replace(max_pixels=8999))
+
+
+def test_only_files_that_can_be_images_are_read(tmp_path):
+    path = tmp_path / "x.JPG"
+    path.write_bytes(b"content")
+    assert read_image(path) == b"content"
+    (tmp_path / "x.txt").write_bytes(b"content")
+    with pytest.raises(ValueError, match=r"not one of .jpg, .jpeg, .png, .webp, .bmp, .gif"):
+        read_image(tmp_path / "x.txt")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "nowhere.png").symlink_to("nothing")
+    for name in ("pipe.png", "nowhere.png"):
+        with pytest.raises(ValueError, match="neither a file nor a link to one"):
+            read_image(tmp_path / name)
+
+
+def test_pillows_limit_and_warnings_come_back():
+    limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with quiet_pillow():
+            assert Image.MAX_IMAGE_PIXELS is None
+            warnings.warn_explicit("nobody helped", UserWarning, "x.py", 1, module="PIL.Image")
+            warnings.warn_explicit("another's", UserWarning, "x.py", 1, module="other")
+        warnings.warn_explicit("from now on", UserWarning, "x.py", 1, module="PIL.Image")
+    assert [str(each.message) for each in caught] == ["another's", "from now on"]
+    assert limit == Image.MAX_IMAGE_PIXELS

@@ -1,7 +1,6 @@
 """Records that TensorFlow programs wrote: indexed where they lie, read, and trained on."""
 
 import gzip
-import io
 import shutil
 import subprocess
 import sys
@@ -14,21 +13,19 @@ import tensorflow as tf
 from PIL import Image
 
 from input import order, pipeline
-from input.config import IndexConfig, InputConfig
+from input.config import ResolvedInput
 from input.errors import BadRecordError, InputError
 from input.manifest import Manifest
+from input.prepare.config import IndexConfig
 from input.prepare.index import index
 from input.reader import RecordReader
-from input.records import RAW, Schema, encode, parse
+from tests.conftest import ROOT, encoded
 
-ROOT = Path(__file__).parents[1]
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8)
 
 
 def png(pixels) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+    return encoded(Image.fromarray(pixels), "PNG")
 
 
 def feature(value) -> tf.train.Feature:
@@ -89,9 +86,9 @@ def others(folder: Path, kind: str, compression="") -> dict:
     example, name, settings = KINDS[kind]
     for split, first, count in (("train", 0, 8), ("validation", 16, 4)):
         for i in range(2):
-            numbers = range(first + i * count, first + (i + 1) * count)
+            indices = range(first + i * count, first + (i + 1) * count)
             path = folder / name.format(split=split, i=i)
-            write_shard(path, map(example, numbers), compression)
+            write_shard(path, map(example, indices), compression)
     return {"dir": str(folder), **settings}
 
 
@@ -105,13 +102,13 @@ def test_what_others_wrote_is_read_where_it_lies(tmp_path, kind, out):
     index(IndexConfig(**settings, out=str(target) if out else ""), lambda *at: calls.append(at))
     assert {path: path.read_bytes() for path in before} == before
     assert calls[-1][0] == calls[-1][1] == sum(map(len, before.values()))
-    for split, numbers in (("train", range(16)), ("validation", range(16, 24))):
+    for split, indices in (("train", range(16)), ("validation", range(16, 24))):
         manifest = Manifest.load(target / split)
         assert manifest.classes == ("0", "1", "2")
         block = RecordReader(manifest).read(np.arange(manifest.records))
-        assert block.labels.tolist() == [i % 3 for i in numbers]
+        assert block.labels.tolist() == [i % 3 for i in indices]
         assert block.weights.all()
-        expected = [next(iter(KINDS[kind][0](i).values())) for i in numbers]
+        expected = [next(iter(KINDS[kind][0](i).values())) for i in indices]
         assert block.images.tolist() == expected
         text = (target / split / f"{Path(manifest.shards[0].file).name}.idx").read_text()
         assert text.splitlines()[0].split() == ["0", text.splitlines()[1].split()[0]]
@@ -122,7 +119,7 @@ def test_pixels_reach_the_model_as_they_are(tmp_path, kind):
     """float32 as float32, images as uint8, every one of an evaluation once."""
     index(IndexConfig(**others(tmp_path, kind)))
     reader = RecordReader(Manifest.load(tmp_path / "validation"))
-    config = InputConfig(global_batch_size=3, micro_batch_size=3, image_size=8)
+    config = ResolvedInput(global_batch_size=3, micro_batch_size=3, image_size=8)
     plan = order.EvaluationPlan(3, 1, reader.records)
     batches = list(pipeline.evaluate(config, reader, plan).take(plan.draws))
     images = np.concatenate([image for image, _, _ in batches])[:8]
@@ -131,6 +128,14 @@ def test_pixels_reach_the_model_as_they_are(tmp_path, kind):
     assert images.dtype == expected.dtype
     np.testing.assert_array_equal(images, expected)
     assert weights.tolist() == [1] * 8 + [0]
+
+
+def test_train_is_saved_last(tmp_path, monkeypatch):
+    """Without its manifest nothing can be trained on."""
+    saved = []
+    monkeypatch.setattr("input.prepare.index.save", lambda manifest: saved.append(manifest.folder))
+    index(IndexConfig(**others(tmp_path, "slim")))
+    assert saved == [tmp_path / "validation", tmp_path / "train"]
 
 
 def test_class_names_come_from_a_file(tmp_path):
@@ -183,7 +188,7 @@ def test_damage_is_named(tmp_path):
     for content, words in (
         (whole[:-5], "the file only"),
         (whole[:300] + b"x" + whole[301:], "checksum does not match"),
-        (whole + b"12345", "5 bytes are no record"),
+        (whole + b"12345", "5 bytes are too few for a record"),
         (b"", "is empty"),
     ):
         path.write_bytes(content)
@@ -215,32 +220,6 @@ def test_an_index_is_not_written_over(tmp_path):
         index(IndexConfig(**settings))
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({}, "--dir is missing"),
-        ({"dir": "x", "raw_shape": "8,8,3"}, "belong together"),
-        ({"dir": "x", "raw_dtype": "uint8"}, "belong together"),
-        ({"dir": "x", "raw_dtype": "uint8", "raw_shape": "8,8"}, "is not height,width,channels"),
-        ({"dir": "x", "raw_dtype": "uint8", "raw_shape": "8,8,4"}, "is not height,width,channels"),
-    ],
-)
-def test_settings_check_themselves(settings, words):
-    with pytest.raises(InputError, match=words):
-        IndexConfig(**settings)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_raw_pixels_of_any_kind(dtype, channels):
-    schema = Schema(raw_dtype=dtype, raw_shape=(2, 5, channels))
-    pixels = np.arange(10 * channels, dtype=dtype)
-    found = parse(encode(pixels.tobytes(), 3), schema)
-    assert (found.label, found.height, found.width) == (3, 2, 5)
-    assert found.image == pixels.tobytes()
-    assert parse(encode(b"abcdef", 3, (1, 2)), RAW)[1:] == (3, 1, 2)
-
-
 def test_a_bad_raw_record_has_weight_0(tmp_path):
     settings = others(tmp_path, "raw")
     manifest = index(IndexConfig(**settings))["train"]
@@ -250,7 +229,7 @@ def test_a_bad_raw_record_has_weight_0(tmp_path):
     path.write_bytes(whole)
     with pytest.raises(BadRecordError, match="record 0, byte offset 0"):
         RecordReader(manifest).read(np.arange(4))
-    config = InputConfig(global_batch_size=16, image_size=8, micro_batch_size=16)
+    config = ResolvedInput(global_batch_size=16, image_size=8, micro_batch_size=16)
     reader = RecordReader(manifest, max_bad_records=1)
     plan = order.EvaluationPlan(16, 1, reader.records)
     image, label, weight = next(iter(pipeline.evaluate(config, reader, plan)))
@@ -288,4 +267,4 @@ def test_the_command_trains_what_it_indexed(tmp_path):
     serve = tf.saved_model.load(f"{tmp_path}/export")
     answer = serve(tf.constant(PIXELS / np.float32(7)))
     assert answer["probabilities"].shape == (24, 3)
-    assert "all is well" in run("records", "verify", f"{tmp_path}/theirs")
+    assert "nothing wrong" in run("records", "verify", f"{tmp_path}/theirs")

@@ -1,20 +1,19 @@
 """What is shown of records is what is in them, as the pipeline sees it."""
 
-import io
-
 import numpy as np
 import pytest
-from tests.conftest import CLASSES
 from PIL import Image
 
-from input import order, pipeline
-from input.config import InputConfig, ShowConfig
 from input.errors import InputError
 from input.manifest import Manifest, Shard, save, save_index
 from input.prepare import show
+from input.prepare.config import ShowConfig, WriteConfig
+from input.prepare.writer import write
 from input.reader import RecordReader
 from input.records import encode, frame
+from input.views import micro_batch
 from scripts import records
+from tests.conftest import CLASSES, encoded
 
 
 def test_numbers_are_those_of_the_manifest(data_dir):
@@ -25,18 +24,7 @@ def test_numbers_are_those_of_the_manifest(data_dir):
     reader = RecordReader(train.manifest)
     lengths = [len(image) for image in reader.read(np.arange(160)).images]
     assert train.bytes == (min(lengths), int(np.median(lengths)), max(lengths))
-    assert train.widths.smallest <= train.widths.median <= train.widths.largest
-
-
-@pytest.mark.parametrize("augment", ["none", "crop", "standard"])
-def test_views_are_what_training_sees_in_epoch_0(data_dir, augment):
-    reader = RecordReader(Manifest.load(data_dir / "train"))
-    config = InputConfig(global_batch_size=8, micro_batch_size=8, image_size=16, augment=augment)
-    plan = order.plan(config, reader.records, replicas=1)
-    image, _, _ = next(iter(pipeline.train(config, reader, plan, seed=3)))
-    _, numbers = order.training_records(0, 0, plan, seed=3)
-    shown = pipeline.training_views(config, reader, numbers, seed=3, epoch=0)
-    np.testing.assert_array_equal(shown, image)
+    assert train.widths == train.heights == (16, 16, 16)
 
 
 def test_every_class_of_every_split_has_its_row(data_dir):
@@ -50,6 +38,30 @@ def test_every_class_of_every_split_has_its_row(data_dir):
     image = show.sheet(rows, 4)
     left = np.asarray(image)[2 * show.LINE :, show.GAP :][:16, :16]
     np.testing.assert_array_equal(left, rows[0].before[0])
+
+
+def test_rows_are_the_views_of_evaluation_and_of_epoch_0(data_dir):
+    config = ShowConfig(str(data_dir / "validation"), per_class=43, image_size=16, seed=3)
+    reader = RecordReader(Manifest.load(data_dir / "validation"))
+    indices = np.arange(reader.records)
+    uniforms = micro_batch.training_uniforms(config.views(), 3, 0, indices)
+    slots = micro_batch.read_slots(reader, indices, uniforms)
+    for view, column in (
+        (micro_batch.evaluation_views, "before"),
+        (micro_batch.training_views, "after"),
+    ):
+        expected = {image.tobytes() for image in view(config.views(), reader, slots).numpy()}
+        shown = [image.tobytes() for row in show.rows(config) for image in getattr(row, column)]
+        assert len(shown) == reader.records
+        assert set(shown) == expected
+
+
+def test_raw_pixels_have_their_own_size(tmp_path, data_dir):
+    images, out = data_dir.parent / "images", tmp_path / "raw"
+    write(WriteConfig(images=str(images), out=str(out), encoding="raw"))
+    for each in show.describe(ShowConfig(str(out))):
+        assert each.bytes == (768, 768, 768)
+        assert each.widths == each.heights == (16, 16, 16)
 
 
 def test_the_page_has_every_image_and_no_markup_of_a_name(data_dir):
@@ -74,29 +86,24 @@ def test_the_command_writes_what_was_asked_for(data_dir, tmp_path, capsys):
 
 @pytest.mark.parametrize("keep", [8, 200], ids=["no header", "no end"])
 def test_an_image_that_cannot_be_decoded_is_one_line(tmp_path, keep):
-    images = []
-    for i in range(8):
-        file = io.BytesIO()
-        Image.fromarray(np.random.default_rng(i).integers(0, 256, (9, 9, 3), np.uint8)).save(
-            file, "PNG"
-        )
-        images.append(file.getvalue()[: keep if i == 3 else None])
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 9, 3), np.uint8)
+    images = [encoded(Image.fromarray(each), "PNG") for each in pixels]
+    images[3] = images[3][:keep]
     framed = [frame(encode(image, i % 2)) for i, image in enumerate(images)]
     lengths = [len(record) for record in framed]
     shard = Shard("a.tfrecord", 8, sum(lengths), "0" * 64)
     (tmp_path / shard.file).write_bytes(b"".join(framed))
     save_index(tmp_path, shard, lengths)
-    save(Manifest(tmp_path, ("a", "b"), (4, 4), (shard,), None))
+    save(
+        Manifest(
+            folder=tmp_path,
+            classes=("a", "b"),
+            records_per_class=(4, 4),
+            shards=(shard,),
+            image_size=None,
+        )
+    )
     config = ShowConfig(str(tmp_path), image_size=8)
     with pytest.raises(InputError, match=r"cannot be decoded; samestep-records verify .* says"):
         show.describe(config)
         list(show.rows(config))
-
-
-def test_wrong_settings():
-    with pytest.raises(InputError, match="--dir is missing"):
-        ShowConfig()
-    with pytest.raises(InputError, match="--per_class must be 1 or more"):
-        ShowConfig("x", per_class=0)
-    with pytest.raises(InputError, match="--crop_min_area must be above 0"):
-        ShowConfig("x", crop_min_area=0.0)

@@ -7,16 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input.config import WriteConfig
-from input.errors import InputError
+from input.prepare.config import WriteConfig
 from input.prepare.writer import write
 from input.reader import RecordReader
+from tests.conftest import encoded, error
 
 
 def png(value: int) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(np.full((4, 5, 3), value, np.uint8)).save(file, "PNG")
-    return file.getvalue()
+    return encoded(Image.fromarray(np.full((4, 5, 3), value, np.uint8)), "PNG")
 
 
 @pytest.fixture
@@ -52,11 +50,10 @@ def written(path, **options):
     return write(WriteConfig(images=str(path), out=str(path.parent / "out"), **options))
 
 
-def error(path, **options) -> str:
-    with pytest.raises(InputError) as refused:
-        written(path, **options)
+def refused(path, **options) -> str:
+    message = error(written, path, **options)
     assert not (path.parent / "out" / "train").exists()
-    return str(refused.value)
+    return message
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "csv with a mark, spaces and other columns"])
@@ -94,7 +91,7 @@ def test_whole_numbers_are_classes_in_their_order(images):
 def test_a_table_may_say_the_split(images):
     lines = [(*row, "train" if i < 20 else "val") for i, row in enumerate(rows())]
     (images / "t.csv").write_text(csv(lines, "path,label,split"))
-    assert "Leave --split away" in error(images / "t.csv", split="train:1")
+    assert "Leave --split out" in refused(images / "t.csv", split="train:1")
     manifests = written(images / "t.csv")
     assert sorted(values(manifests["validation"])) == list(range(20, 30))
 
@@ -117,21 +114,21 @@ def test_a_table_may_say_the_split(images):
 )
 def test_a_mistake_in_a_table_is_named_with_its_line(images, text, words):
     (images / "t.csv").write_text(text)
-    assert words in error(images / "t.csv")
+    assert words in refused(images / "t.csv")
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"path": "x"}', '{"path": 1, "label": 2}', "3"])
 def test_a_mistake_in_jsonl_is_named_with_its_line(images, line):
     (images / "t.jsonl").write_text(jsonl(rows()) + line + "\n")
-    assert "t.jsonl, line 31: not {" in error(images / "t.jsonl")
+    assert "t.jsonl, line 31: not {" in refused(images / "t.jsonl")
 
 
 def test_files_that_are_not_there(images):
-    assert "t.csv cannot be read: No such file" in error(images / "t.csv")
+    assert "t.csv cannot be read: No such file" in refused(images / "t.csv")
     (images / "t.csv").write_bytes(b"path,label\n\xff\xfe,x")
-    assert "t.csv is not UTF-8 text" in error(images / "t.csv")
+    assert "t.csv is not UTF-8 text" in refused(images / "t.csv")
     (images / "t.csv").write_text(csv([*rows(), ("images/none.png", "ant")]))
-    message = error(images / "t.csv")
+    message = refused(images / "t.csv")
     assert "Bad images: 1" in message
     assert f"{images}/images/none.png: neither a file nor a link to one" in message
     manifests = written(images / "t.csv", max_bad_images=1)
@@ -163,18 +160,18 @@ IMAGES, LABELS = np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 1, 0, 1])
         ({"images": IMAGES, "labels": LABELS[:3]}, "one integer per image"),
         ({"images": IMAGES, "labels": LABELS / 2}, "one integer per image"),
         ({"images": IMAGES, "labels": LABELS, "class_names": ["a"]}, "there are 1 classes"),
-        ({"images": IMAGES, "labels": LABELS, "class_names": ["a", "a"]}, "a name twice"),
+        ({"images": IMAGES, "labels": LABELS, "class_names": ["a", "a"]}, "a duplicate name"),
         ({"images": IMAGES[..., :2], "labels": LABELS}, "1 or 3"),
-        ({"images": np.array([None]), "labels": LABELS}, "no .npz file of plain arrays"),
+        ({"images": np.array([None]), "labels": LABELS}, "not a .npz file of plain arrays"),
     ],
 )
 def test_a_mistake_in_an_array_file_is_named(tmp_path, arrays, words):
     np.savez(tmp_path / "a.npz", **arrays)
-    assert words in error(tmp_path / "a.npz", split="train:1")
+    assert words in refused(tmp_path / "a.npz", split="train:1")
 
 
 def test_a_file_that_is_no_array_file(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK nothing")
-    assert "is no .npz file" in error(tmp_path / "a.npz")
+    assert "is not a .npz file" in refused(tmp_path / "a.npz")
     (tmp_path / "a.npz").unlink()
-    assert "a.npz cannot be read" in error(tmp_path / "a.npz")
+    assert "a.npz cannot be read" in refused(tmp_path / "a.npz")

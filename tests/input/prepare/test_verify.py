@@ -3,20 +3,19 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from input.config import VerifyConfig, WriteConfig
 from input.errors import InputError
 from input.manifest import Manifest, load_index
+from input.prepare.config import VerifyConfig, WriteConfig
 from input.prepare.verify import Findings, verify
 from input.prepare.writer import write
+from input.reader import RecordReader
 from input.records import encode, frame
-
-ROOT = Path(__file__).parents[1]
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -48,8 +47,6 @@ def replace(data, split: str, number: int, image: bytes, label: int = 0) -> None
 
 
 def image_of(data, split: str, number: int) -> bytes:
-    from input.reader import RecordReader
-
     return RecordReader(Manifest.load(data / split)).read(np.array([number])).images[0]
 
 
@@ -57,7 +54,7 @@ def test_sound_records(data):
     calls = []
     findings = verify(VerifyConfig(str(data)), lambda *at: calls.append(at))
     assert findings.problems == {}
-    assert findings.summary() == "records: train 16, validation 4; all is well"
+    assert findings.summary() == "records: train 16, validation 4; nothing wrong"
     assert calls == [(i, 20) for i in range(1, 21)]
     assert verify(VerifyConfig(str(data / "train"))).splits == {"train": 16}
 
@@ -78,7 +75,7 @@ def test_images_that_are_there_twice_within_and_across_splits(data):
     (images / "a" / "copy2.png").write_bytes((images / "a" / "0.png").read_bytes())
     out = data.parent / "twice"
     write(WriteConfig(images=str(images), out=str(out), split="train:.5,validation:.5"))
-    twice = found(out)["images that are there twice"]
+    twice = found(out)["duplicate images"]
     assert len(twice) == 2
     assert all(": as " in line for line in twice)
 
@@ -133,7 +130,10 @@ def test_the_command_exits_with_1_when_anything_is_wrong(data):
         argv = [sys.executable, "-m", "scripts.records", "verify", str(data)]
         return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
 
-    assert (run().returncode, run().stdout) == (0, "records: train 16, validation 4; all is well\n")
+    assert (run().returncode, run().stdout) == (
+        0,
+        "records: train 16, validation 4; nothing wrong\n",
+    )
     path = data / "train" / "train-00000.tfrecord"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     done = run()

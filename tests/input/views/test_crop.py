@@ -9,8 +9,18 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from input import order
-from input.views.crop import CROP_TRIES, DRAWS, Crop, eval_view, random_crop, train_view
+from input import randomness
+from input.records import Schema
+from input.views.crop import (
+    CROP_TRIES,
+    UNIFORMS,
+    Crop,
+    eval_view,
+    random_crop,
+    raw_pixels,
+    train_view,
+)
+from tests.conftest import encoded
 
 RANDOM = np.random.default_rng(0)
 
@@ -23,9 +33,7 @@ def photo(height, width, channels=3) -> np.ndarray:
 
 
 def encode(pixels, kind, mode="RGB", **options) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(file, kind, **options)
-    return file.getvalue()
+    return encoded(Image.fromarray(pixels).convert(mode), kind, **options)
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -66,10 +74,10 @@ POSITIONS = 8  # size of a view that is looked at
 
 
 @tf.function
-def _train_views(draws, height, width, min_area, flip):
+def _train_views(uniforms, height, width, min_area, flip):
     row, column = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
     image = tf.cast(tf.stack([row, column, 0 * row], axis=-1), tf.float32)
-    crops = random_crop(draws, min_area, flip)
+    crops = random_crop(uniforms, min_area, flip)
     return tf.map_fn(
         lambda crop: train_view(image, POSITIONS, crop),
         crops,
@@ -77,9 +85,9 @@ def _train_views(draws, height, width, min_area, flip):
     )
 
 
-def windows(draws, height, width, min_area=0.08, flip=True):
+def windows(uniforms, height, width, min_area=0.08, flip=True):
     """Top, left, height, width and mirrored of each view, read off the views themselves."""
-    views = _train_views(draws, tf.constant(height), tf.constant(width), min_area, flip).numpy()
+    views = _train_views(uniforms, tf.constant(height), tf.constant(width), min_area, flip).numpy()
     # Sample i lies at corner + (i + 1/2) * extent / POSITIONS - 1/2; the outermost may be clipped.
     first, last = 2, POSITIONS - 3
     rows, columns = views[:, :, 0, 0], views[:, 0, :, 1]
@@ -95,13 +103,13 @@ def windows(draws, height, width, min_area=0.08, flip=True):
     return numbers.round().astype(int).T, found[5]
 
 
-def draws(count, seed=0):
-    return order.uniform(seed, 0, np.arange(count), DRAWS)
+def uniforms(count, seed=0):
+    return randomness.uniform(seed, 0, np.arange(count), UNIFORMS)
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (300, 50), (33, 33)])
 def test_the_crop_is_the_first_try_that_fits(height, width):
-    drawn = draws(300)
+    drawn = uniforms(300)
     (top, left, crop_height, crop_width), mirrored = windows(drawn, height, width)
     for i, one in enumerate(drawn.astype(np.float64)):
         area = height * width * (0.08 + 0.92 * one[:CROP_TRIES])
@@ -117,7 +125,7 @@ def test_the_crop_is_the_first_try_that_fits(height, width):
 
 def test_crops_are_distributed_as_they_should_be():
     n, height, width = 4000, 400, 400
-    (top, left, crop_height, crop_width), mirrored = windows(draws(n, seed=1), height, width)
+    (top, left, crop_height, crop_width), mirrored = windows(uniforms(n, seed=1), height, width)
     assert 0 <= top.min() <= 2
     assert 0 <= left.min() <= 2
     assert (top + crop_height).max() == height
@@ -136,19 +144,19 @@ def test_crops_are_distributed_as_they_should_be():
 
 
 def test_min_area_is_respected():
-    (_, _, height, width), _ = windows(draws(300), 200, 200, min_area=0.7)
+    (_, _, height, width), _ = windows(uniforms(300), 200, 200, min_area=0.7)
     assert 0.695 < (height * width).min() / 200**2 < 0.72
 
 
 def test_without_flip_nothing_is_mirrored():
-    (_, _, height, _), mirrored = windows(draws(100), 64, 96, flip=False)
+    (_, _, height, _), mirrored = windows(uniforms(100), 64, 96, flip=False)
     assert len(np.unique(height)) > 20
     assert not mirrored.any()
 
 
-def test_the_same_draws_give_the_same_view():
-    one, other = draws(50), draws(50, seed=2)
-    views = [_train_views(d, 64, 96, 0.08, True).numpy() for d in (one, one.copy(), other)]
+def test_the_same_uniforms_give_the_same_view():
+    one, other = uniforms(50), uniforms(50, seed=2)
+    views = [_train_views(each, 64, 96, 0.08, True).numpy() for each in (one, one.copy(), other)]
     assert np.array_equal(views[0], views[1])
     assert not np.isclose(views[0], views[2]).all(axis=(1, 2, 3)).any()
 
@@ -274,10 +282,20 @@ def test_a_png_that_lies_about_its_size_is_an_error(width, height):
         eval_view(content, 4)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("raw_shape", [None, (2, 5, 1), (2, 5, 3)])
+def test_raw_pixels_are_those_of_the_record(dtype, raw_shape):
+    pixels = (RANDOM.random(raw_shape or (2, 5, 3)) * 255).astype(dtype)
+    schema = Schema(raw_dtype=dtype, raw_shape=raw_shape)
+    found = raw_pixels(tf.constant(pixels.tobytes()), tf.constant([2, 5]), schema)
+    assert found.dtype == dtype
+    assert np.array_equal(found, np.broadcast_to(pixels, (2, 5, 3)))
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (2, 3)])
 def test_tiny_and_thin_images(height, width):
     image = np.full((height, width, 3), 77, np.uint8)
-    crops = random_crop(draws(20), 0.08, flip=True)
+    crops = random_crop(uniforms(20), 0.08, flip=True)
     for given in (image, encode(image, "PNG"), encode(image, "JPEG", quality=100)):
         for crop in zip(*crops, strict=True):
             view = train_view(tf.constant(given), 5, Crop(*crop))

@@ -5,8 +5,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from input.config import InputConfig
-from input.errors import InputError
 from input.views import policy
 
 S = 32
@@ -71,12 +69,12 @@ def test_an_operation_is_pillows(name):
             assert (difference > 0).any(axis=-1).mean() <= share, level
 
 
-def draws(number: int, strength: float = 0.0, sign: float = 0.9) -> list[float]:
+def uniforms(number: int, strength: float = 0.0, sign: float = 0.9) -> list[float]:
     return [(number + 0.5) / len(policy.TABLE), strength, sign]
 
 
 @pytest.mark.parametrize("name", PILLOW)
-def test_draws_choose_operation_strength_and_sign(name):
+def test_uniforms_choose_operation_strength_and_sign(name):
     number = list(PILLOW).index(name)
     operation, rand, trivial, signed = policy.TABLE[number]
     image = tf.constant(IMAGES[0])
@@ -84,7 +82,7 @@ def test_draws_choose_operation_strength_and_sign(name):
         place = 9 if magnitude else 20
         scale = S if magnitude and name.startswith("translate") else 1
         for sign in (0.2, 0.9):
-            row = tf.constant([draws(number, (place + 0.5) / policy.BINS, sign)], tf.float32)
+            row = tf.constant([uniforms(number, (place + 0.5) / policy.BINS, sign)], tf.float32)
             level = strengths[place] * scale * (-1 if signed and sign < 0.5 else 1)
             np.testing.assert_array_equal(
                 policy.apply(image, row, magnitude),
@@ -94,7 +92,7 @@ def test_draws_choose_operation_strength_and_sign(name):
 
 def test_layers_are_applied_one_after_the_other():
     image = tf.constant(IMAGES[0])
-    rows = tf.constant([draws(11), draws(13)], tf.float32)
+    rows = tf.constant([uniforms(11), uniforms(13)], tf.float32)
     inverted = policy.solarize(image, tf.constant(policy.TABLE[11][1][9], tf.float32))
     found = policy.apply(image, rows, 9)
     np.testing.assert_array_equal(found, policy.equalize(inverted, None))
@@ -115,19 +113,3 @@ def test_strengths_are_torchvisions():
         ):
             assert len(strengths) == 31
             assert (strengths[0], strengths[-1]) == pytest.approx((first, last))
-
-
-@pytest.mark.parametrize(
-    "augment", ["rand", "rand-m31-n2", "rand-m9-n0", "Standard", "rand-m9-n2 "]
-)
-def test_what_augment_can_be(augment):
-    with pytest.raises(InputError, match=r"--augment=.* is none of none, crop, standard, trivial"):
-        InputConfig(augment=augment)
-
-
-def test_what_augment_means():
-    found = InputConfig(augment="rand-m12-n3").policy
-    assert (found.layers, found.magnitude) == (3, 12)
-    found = InputConfig(augment="trivial").policy
-    assert (found.layers, found.magnitude) == (1, None)
-    assert InputConfig(augment="standard").policy.layers == 0

@@ -4,16 +4,15 @@ import copy
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
 from kubeflow_trainer_api.models import JobsetV1alpha2JobSet as JobSet
 
-from trainer.workers import discovery as environment
+from tests.conftest import ROOT
+from trainer.workers.discovery import discover
 
-ROOT = Path(__file__).parent.parent
 VERSION = "1.32"
 
 
@@ -81,7 +80,7 @@ def test_the_pods_find_each_other(printed):
     assert (job["completions"], job["parallelism"], job["completionMode"]) == (4, 4, "Indexed")
     (pod,) = job["template"]["spec"]["containers"]
     variables = {each["name"]: each["value"] for each in pod["env"]}
-    cluster = environment.find(variables | {"JOB_COMPLETION_INDEX": "3"})
+    cluster = discover(variables | {"JOB_COMPLETION_INDEX": "3"})
     assert cluster.index == 3
     # JobSet's names: jobset-replicatedjob-jobindex-podindex.subdomain
     assert cluster.addresses[2] == "digits-worker-0-2.digits:2222"

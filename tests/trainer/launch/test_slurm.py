@@ -1,188 +1,147 @@
-"""A real Slurm of two nodes on this machine: the same bits, requeues, addresses. make test-slurm"""
+"""The batch script that samestep-launch --where=slurm submits; without a Slurm."""
 
 import os
-import re
-import shutil
-import signal
-import socket
+import shlex
 import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from tests.trainer.launch.test_local import EPOCHS_TO_KILL, TRAIN, fingerprint, steps_done, undisturbed  # noqa: F401
 
-MISSING = [name for name in ("slurmctld", "slurmd", "munged", "srun") if not shutil.which(name)]
-pytestmark = [
-    pytest.mark.slurm,
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="slurmd must be started by root"),
-]
-ROOT = Path(__file__).parent.parent
-# Sorted as text, node10 comes before node9: ranks would get each other's address.
-NODES = {"node9": "127.0.0.9", "node10": "127.0.0.10"}
-PORT = 16_817
-PATIENCE_SECONDS = 180
+from tests.conftest import error
+from trainer.launch import slurm
+from trainer.launch.config import LaunchConfig
+
+CONFIG = LaunchConfig(where="slurm", workers=4, name="digits", dry_run=True)
+COMMAND = ["samestep-train", "--data_dir=/my data", "--run_dir=run"]
 
 
-def until(happened: Callable[[], object]) -> None:
-    """Waits; every wait of this file ends, or the test fails."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not happened():
-        assert time.monotonic() < end, "did not happen"
-        time.sleep(0.05)
+def options(config: LaunchConfig) -> list[str]:
+    """What the script asks of sbatch."""
+    lines = slurm.batch_script(COMMAND, config)
+    return [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
 
 
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
-    """A controller and one slurmd a node, all on loopback; SLURM_CONF says where."""
-    folder = tmp_path_factory.mktemp("slurm")
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    host = socket.gethostname().split(".")[0]
-    lines = [
-        "ClusterName=loopback",
-        f"SlurmctldHost={host}(127.0.0.1)",
-        f"SlurmctldPort={PORT}",
-        "SlurmUser=root",
-        "SlurmdUser=root",
-        "AuthType=auth/munge",
-        # A requeued job starts after its credential has expired; 120 s by default.
-        "AuthInfo=cred_expire=5",
-        # Not NoInAddrAny: slurmd would listen at its host's address, not at its node's.
-        "CommunicationParameters=NoCtldInAddrAny",
-        "ProctrackType=proctrack/linuxproc",
-        "TaskPlugin=task/none",
-        "MpiDefault=none",
-        "SelectType=select/cons_tres",
-        "SelectTypeParameters=CR_Core",
-        "ReturnToService=2",
-        "KillWait=5",
-        "SchedulerParameters=bf_interval=1,sched_interval=5",
-        "MinJobAge=3600",
-        f"StateSaveLocation={folder}/state",
-        f"SlurmdSpoolDir={folder}/spool/%n",
-        f"SlurmctldPidFile={folder}/slurmctld.pid",
-        f"SlurmdPidFile={folder}/slurmd-%n.pid",
-        f"SlurmctldLogFile={folder}/slurmctld.log",
-        f"SlurmdLogFile={folder}/slurmd-%n.log",
+def test_what_is_always_asked_for():
+    assert options(CONFIG) == [
+        "--job-name=digits",
+        "--ntasks=4",
+        "--signal=TERM@30",
+        "--requeue",
+        "--open-mode=append",
+        "--output=logs/%x-%j.log",
     ]
-    for number, (name, address) in enumerate(NODES.items(), start=1):
-        lines.append(
-            f"NodeName={name} NodeHostname={host} NodeAddr={address} Port={PORT + number} "
-            f"CPUs={os.cpu_count()} RealMemory=2000"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "option"),
+    [
+        ("gpus_per_worker", 8, "--gpus-per-task=8"),
+        ("cpus_per_worker", 16, "--cpus-per-task=16"),
+        ("time", "12:00:00", "--time=12:00:00"),
+        ("sbatch", "--partition=a100 --mem=0", "--partition=a100 --mem=0"),
+        ("grace_seconds", 90, "--signal=TERM@90"),
+    ],
+)
+def test_a_setting_is_an_option(setting, value, option):
+    assert option not in options(CONFIG)
+    assert option in options(replace(CONFIG, **{setting: value}))
+
+
+def test_the_command_is_run_as_it_was_given():
+    (srun,) = [line for line in slurm.batch_script(COMMAND, CONFIG) if line.startswith("srun ")]
+    words = shlex.split(srun)
+    assert words == ["srun", "--kill-on-bad-exit=1", "--label", "--distribution=block", *COMMAND]
+
+
+def test_a_dry_run_prints_the_script_and_submits_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", None)  # would raise
+    assert slurm.launch(COMMAND, CONFIG) == 0
+    assert capsys.readouterr().out.splitlines() == list(slurm.batch_script(COMMAND, CONFIG))
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Runs the script with commands of ours for Slurm's: (exit code, whether it requeued)."""
+    logs = tmp_path / "my logs"
+    logs.mkdir()
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    requeued = tmp_path / "requeued"
+
+    def command(name: str, body: str) -> None:
+        (bin_ / name).write_text(f"#!/bin/bash\n{body}\n")
+        (bin_ / name).chmod(0o755)
+
+    def run(srun: str, max_restarts: int = 1) -> tuple[int, bool]:
+        command("srun", srun)
+        command("scontrol", f'echo "$@" > {requeued}')
+        requeued.unlink(missing_ok=True)
+        config = replace(CONFIG, logs=str(logs), max_restarts=max_restarts)
+        done = subprocess.run(
+            ["bash", "-c", "\n".join(slurm.batch_script(COMMAND, config))],
+            env={
+                **os.environ,
+                "PATH": f"{bin_}:{os.environ['PATH']}",
+                "SLURM_JOB_ID": "7",
+                "SLURM_JOB_NAME": "digits",
+            },
         )
-    lines.append(f"PartitionName=all Nodes={','.join(NODES)} Default=YES MaxTime=INFINITE")
-    (folder / "slurm.conf").write_text("\n".join([*lines, ""]))
-    if subprocess.run(["munge", "-n"], capture_output=True).returncode:
-        Path("/run/munge").mkdir(exist_ok=True)
-        shutil.chown("/run/munge", "munge", "munge")
-        subprocess.run(["runuser", "-u", "munge", "--", shutil.which("munged")], check=True)
-        until(lambda: subprocess.run(["munge", "-n"], capture_output=True).returncode == 0)
-    environment = {"SLURM_CONF": str(folder / "slurm.conf")}
-    os.environ.update(environment)
-    subprocess.run(["slurmctld"], check=True)
-    for name in NODES:
-        subprocess.run(["slurmd", "-N", name], check=True)
-    until(lambda: set(said("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split()) == set(NODES))
-    yield folder
-    for path in folder.glob("*.pid"):
-        os.kill(int(path.read_text()), signal.SIGTERM)
+        if requeued.is_file():
+            assert requeued.read_text() == "requeue 7\n"
+        return done.returncode, requeued.is_file()
+
+    return run
 
 
-def said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+@pytest.mark.parametrize(
+    ("srun", "code", "again"),
+    [
+        ("exit 0", 0, False),
+        ("exit 2", 2, False),  # a wrong setting stays wrong
+        ("exit 1", 1, True),
+        ("exit 75", 75, True),
+        # scancel: the script has the SIGTERM too.
+        ("kill -TERM $PPID; exit 75", 75, False),
+        ("kill -TERM $PPID; exit 143", 143, False),
+    ],
+)
+def test_a_job_is_requeued_after_a_failure_and_after_a_preemption(run_script, srun, code, again):
+    assert run_script(srun) == (code, again)
 
 
-def submit(folder: Path, *flags: str, epochs: int) -> str:
-    """Submits a run of two workers with samestep-launch; returns the job's number."""
-    train = [sys.executable, "-m", "scripts.train", *TRAIN, *flags, f"--epochs={epochs}"]
-    launch = [
-        *("scripts.launch", "--where=slurm", "--workers=2", f"--logs={folder}"),
-        *("--name=test", "--grace_seconds=20", "--sbatch=--spread-job --ntasks-per-node=1"),
+def test_failures_are_counted_over_requeues_and_preemptions_are_not(run_script):
+    ends = ["exit 75", "exit 1", "exit 75", "exit 1", "exit 75", "exit 1", "exit 75"]
+    assert [run_script(end, max_restarts=2)[1] for end in ends] == [
+        *([True] * 5),
+        False,
+        False,
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, "--", *train],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=True,
+
+
+def test_without_a_restart_the_first_failure_is_the_last(run_script):
+    assert run_script("exit 75", max_restarts=0) == (75, True)
+    assert run_script("exit 1", max_restarts=0) == (1, False)
+
+
+def test_a_missing_or_refusing_sbatch_is_named(tmp_path, monkeypatch):
+    submitting = replace(CONFIG, dry_run=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert error(slurm.launch, COMMAND, submitting) == (
+        "sbatch refuses: [Errno 2] No such file or directory: 'sbatch'. --dry_run shows the script."
     )
-    return re.search(r"Submitted batch job (\d+)", done.stdout)[1]
+    (tmp_path / "sbatch").write_text("#!/bin/sh\necho 'no such partition' >&2; exit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    assert error(slurm.launch, COMMAND, submitting).startswith("sbatch refuses: no such partition.")
 
 
-def job(number: str) -> dict[str, str]:
-    return dict(re.findall(r"(\w+)=(\S*)", said("scontrol", "show", "job", number)))
-
-
-def finished(number: str) -> bool:
-    return job(number)["JobState"] in ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
-
-
-def test_every_rank_gets_its_own_address(slurm):
-    program = "import os; from trainer.environment import find; print(find(os.environ))"
-    asked = ["srun", "--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--label"]
-    shown = subprocess.run(
-        [*asked, sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT
+def test_what_sbatch_says_is_shown_and_it_gets_the_script(tmp_path, monkeypatch, capsys):
+    (tmp_path / "sbatch").write_text(
+        f'#!/bin/bash\nwhile read -r line; do echo "$line"; done > {tmp_path}/script\n'
+        "echo Submitted batch job 7\n"
     )
-    assert shown.returncode == 0, shown.stderr
-    nodes = said("scontrol", "show", "hostnames", "node[9,10]").split()
-    for line in shown.stdout.splitlines():
-        rank = int(line.partition(":")[0])
-        hosts = re.findall(r"'([\d.]+):(\d+)'", line)
-        assert [host for host, _ in hosts] == [NODES[nodes[i // 2]] for i in range(4)]
-        assert len(set(hosts)) == 4
-        assert f"index={rank})" in line
-
-
-def test_srun_gives_the_bits_of_one_process(slurm, undisturbed, data_dir, tmp_path):  # noqa: F811
-    flags = [*TRAIN, f"--data_dir={data_dir}", f"--run_dir={tmp_path / 'run'}"]
-    train = [sys.executable, "-m", "scripts.train", *flags, f"--epochs={EPOCHS_TO_KILL}"]
-    done = subprocess.run(
-        ["srun", "--nodes=2", "--ntasks=2", "--kill-on-bad-exit=1", *train], cwd=ROOT
-    )
-    assert done.returncode == 0
-    assert fingerprint(tmp_path / "run") == undisturbed
-
-
-def test_a_killed_rank_ends_the_job_which_requeues_itself(
-    slurm,
-    undisturbed,  # noqa: F811
-    data_dir,
-    tmp_path,
-):
-    run = tmp_path / "run"
-    number = submit(
-        *(tmp_path, f"--data_dir={data_dir}", f"--run_dir={run}"), epochs=EPOCHS_TO_KILL
-    )
-    until(lambda: steps_done(run) >= 20)
-    ranks = said("pgrep", "-f", f"scripts.train.*--run_dir={run}").split()
-    workers = [int(p) for p in ranks if _variable(p, "SLURM_PROCID") == "1"]
-    os.kill(workers[0], signal.SIGKILL)
-    until(lambda: finished(number))
-    assert job(number)["JobState"] == "COMPLETED"
-    assert job(number)["Restarts"] == "1"
-    assert fingerprint(run) == undisturbed
-
-
-def test_a_requeued_job_goes_on(slurm, undisturbed, data_dir, tmp_path):  # noqa: F811
-    """As before a time limit: Slurm's SIGTERM to the tasks, exit code 75, the queue, the end."""
-    run = tmp_path / "run"
-    number = submit(
-        *(tmp_path, f"--data_dir={data_dir}", f"--run_dir={run}"), epochs=EPOCHS_TO_KILL
-    )
-    until(lambda: steps_done(run) >= 20)
-    subprocess.run(["scancel", "--signal=TERM", number], check=True)  # the tasks, not the script
-    until(lambda: finished(number))
-    assert job(number)["JobState"] == "COMPLETED"
-    assert job(number)["Restarts"] == "1"
-    assert "stopped by SIGTERM after step" in (tmp_path / f"test-{number}.log").read_text()
-    assert fingerprint(run) == undisturbed
-
-
-def _variable(process: str, name: str) -> str | None:
-    pairs = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-    found = dict(pair.decode().partition("=")[::2] for pair in pairs if pair)
-    return found.get(name)
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert slurm.launch(COMMAND, replace(CONFIG, dry_run=False)) == 0
+    assert capsys.readouterr().out == "Submitted batch job 7\n"
+    expected = [line.strip() for line in slurm.batch_script(COMMAND, CONFIG)]
+    assert (tmp_path / "script").read_text().splitlines() == expected

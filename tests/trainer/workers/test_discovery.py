@@ -5,7 +5,7 @@ import json
 import pytest
 
 from trainer.errors import TrainerError
-from trainer.workers.discovery import Cluster, find
+from trainer.workers.discovery import Cluster, discover
 
 ONE = Cluster(("",), 0)
 
@@ -40,7 +40,7 @@ def configured(cluster, task=("worker", 0)) -> dict[str, str]:
     ],
 )
 def test_tf_config(environment, expected):
-    assert find(environment) == expected
+    assert discover(environment) == expected
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_tf_config(environment, expected):
 )
 def test_a_wrong_tf_config_is_named(environment, words):
     with pytest.raises(TrainerError, match=words):
-        find(environment)
+        discover(environment)
 
 
 ADDRESSES = {"node9": "10.1.0.9", "node10": "10.1.0.10", "node11": "10.1.0.11"}
@@ -103,14 +103,14 @@ def slurm(rank: int, node: int, per_node: str = "1(x3)", tasks: int = 3, **more:
     ],
 )
 def test_slurms_ranks_get_their_own_nodes_address(environment, hosts):
-    cluster = find(environment, scontrol)
+    cluster = discover(environment, scontrol)
     assert [address.partition(":")[0] for address in cluster.addresses] == hosts
     assert cluster.index == int(environment["SLURM_PROCID"])
     assert len(set(cluster.addresses)) == len(hosts)
 
 
 def test_jobs_of_slurm_that_share_a_node_have_other_ports():
-    first, second = (find(slurm(0, 0, SLURM_JOB_ID=job), scontrol) for job in ("7", "8"))
+    first, second = (discover(slurm(0, 0, SLURM_JOB_ID=job), scontrol) for job in ("7", "8"))
     assert not set(first.addresses) & set(second.addresses)
 
 
@@ -124,11 +124,11 @@ def test_jobs_of_slurm_that_share_a_node_have_other_ports():
 )
 def test_a_slurm_that_contradicts_itself_is_named(environment, words):
     with pytest.raises(TrainerError, match=words):
-        find(environment, scontrol)
+        discover(environment, scontrol)
 
 
 def test_one_task_of_slurm_is_one_worker():
-    assert find(slurm(0, 0, "1", 1), scontrol) == ONE
+    assert discover(slurm(0, 0, "1", 1), scontrol) == ONE
 
 
 INDEXED = {
@@ -140,8 +140,8 @@ INDEXED = {
 
 def test_the_index_of_a_job_is_the_worker():
     names = tuple(f"run-worker-0-{i}.run:2222" for i in range(3))
-    assert find(INDEXED) == Cluster(names, 2)
-    assert json.loads(find(INDEXED).tf_config()) == {
+    assert discover(INDEXED) == Cluster(names, 2)
+    assert json.loads(discover(INDEXED).tf_config()) == {
         "cluster": {"worker": list(names)},
         "task": {"type": "worker", "index": 2},
     }
@@ -157,4 +157,4 @@ def test_the_index_of_a_job_is_the_worker():
 )
 def test_an_index_that_fits_no_worker_is_named(change):
     with pytest.raises(TrainerError, match="SAMESTEP_WORKER"):
-        find(INDEXED | change)
+        discover(INDEXED | change)

@@ -1,0 +1,131 @@
+"""Whole or not there. tests/test_crashes.py tries what a crash can leave, call by call."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from input.foundation import durable
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def no_fsync(monkeypatch):
+    """A disk that fails when it is synced."""
+
+    def fail(descriptor):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+def test_write_replaces_the_whole_file(tmp_path):
+    path = tmp_path / "f"
+    durable.write(path, "a long text\n")
+    durable.write(path, b"bytes")
+    assert path.read_bytes() == b"bytes"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path, no_fsync):
+    path = tmp_path / "f"
+    path.write_text("old")
+    with pytest.raises(OSError, match="no space"):
+        durable.write(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_append_adds_lines(tmp_path):
+    for line in ("a\n", "b\n"):
+        durable.append(tmp_path / "f", line)
+    assert (tmp_path / "f").read_text() == "a\nb\n"
+
+
+def test_publish_gives_the_folder_its_name_at_the_end(tmp_path):
+    folder = tmp_path / "out.v1"
+    left = durable.incomplete(folder)
+    left.mkdir()
+    (left / "of an earlier attempt").touch()
+    with durable.publish(folder) as (temporary,):
+        (temporary / "f").write_text("x")
+        assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["f"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+def test_publish_leaves_nothing_when_the_body_raises(tmp_path, kind):
+    with pytest.raises(kind), durable.publish(tmp_path / "out") as (temporary,):
+        (temporary / "f").write_text("x")
+        raise kind
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publish_leaves_nothing_when_it_cannot_sync(tmp_path, no_fsync):
+    with (
+        pytest.raises(OSError, match="no space"),
+        durable.publish(tmp_path / "out") as (temporary,),
+    ):
+        (temporary / "f").write_text("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publish_replaces_no_folder_that_holds_something(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    with pytest.raises(OSError), durable.publish(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
+
+
+def test_folders_are_published_together(tmp_path, monkeypatch):
+    """In their order, and none before all are synced."""
+    folders = [tmp_path / "b", tmp_path / "a"]
+    renamed, fsync = [], os.fsync
+    rename = type(tmp_path).rename
+    monkeypatch.setattr(
+        type(tmp_path), "rename", lambda old, new: (renamed.append(new.name), rename(old, new))
+    )
+    monkeypatch.setattr(os, "fsync", lambda d: (renamed.append("sync"), fsync(d)))
+    with durable.publish(*folders) as temporaries:
+        for temporary in temporaries:
+            (temporary / "f").write_text("x")
+    assert renamed == [*["sync"] * 4, "b", "a", "sync"]
+
+
+def test_remove(tmp_path):
+    folder = tmp_path / "out"
+    (folder / "below").mkdir(parents=True)
+    durable.incomplete(folder).mkdir()  # of a removal that was killed
+    durable.remove(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_make_makes_all_that_is_missing(tmp_path):
+    for _ in range(2):
+        durable.make(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    (tmp_path / "f").touch()
+    with pytest.raises(OSError):
+        durable.make(tmp_path / "f" / "g")
+
+
+def test_a_lock_is_one_processs_until_it_closes_or_dies(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from input.foundation import durable\n"
+        "file = durable.lock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    )
+    path = tmp_path / ".lock"
+    argv = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(
+        argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError):
+            durable.lock(path)
+        holder.kill()
+    with durable.lock(path), pytest.raises(BlockingIOError):
+        durable.lock(path)
+    durable.lock(path).close()

@@ -1,0 +1,142 @@
+"""FusedBatchNorm is Keras' BatchNorm in one op; Pixels is the published preprocessing."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.layers import FusedBatchNorm, Pixels
+from tests.models.conftest import pixels
+
+
+def activations(*shape):
+    return tf.constant(np.random.default_rng(1).normal(3.0, 2.0, shape), tf.float32)
+
+
+def both_norms():
+    """Ours and Keras' BatchNorm for 6 channels, with the same weights, none of them trivial."""
+    norms = FusedBatchNorm(), keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+    values = np.random.default_rng(2).uniform(0.5, 2.0, (4, 6)).astype(np.float32)
+    for norm in norms:
+        norm.build((None, 5, 5, 6))
+        for name, value in zip(
+            ("gamma", "beta", "moving_mean", "moving_variance"), values, strict=True
+        ):
+            getattr(norm, name).assign(value)
+    return norms
+
+
+def norm_results(norm, x, training):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = norm(x, training=training)
+        loss = tf.reduce_sum(y * np.random.default_rng(3).normal(size=x.shape))
+    gradients = tape.gradient(loss, [x, norm.gamma.value, norm.beta.value])
+    return [y, *gradients, norm.moving_mean.value, norm.moving_variance.value]
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 5, 6), (3, 1, 1, 6), (1, 1, 1, 6)])
+@pytest.mark.parametrize("training", [True, False])
+def test_fused_batch_norm_is_keras_batch_normalization(shape, training):
+    ours, theirs = (norm_results(norm, activations(*shape), training) for norm in both_norms())
+    for got, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-5)
+
+
+def test_frozen_fused_batch_norm_is_in_inference():
+    x = activations(4, 5, 5, 6)
+    norm, _ = both_norms()
+    before = norm.moving_mean.numpy()
+    expected = norm(x, training=False)
+    norm.trainable = False
+    np.testing.assert_array_equal(norm(x, training=True), expected)
+    np.testing.assert_array_equal(norm.moving_mean.numpy(), before)
+
+
+def test_fused_batch_norm_takes_an_unknown_batch():
+    x = activations(4, 5, 5, 6)
+    eager, _ = both_norms()
+    traced, _ = both_norms()
+    call = tf.function(
+        lambda x: traced(x, training=True), [tf.TensorSpec([None, None, None, 6], tf.float32)]
+    )
+    np.testing.assert_allclose(call(x), eager(x, training=True), rtol=1e-6)
+    np.testing.assert_allclose(traced.moving_variance, eager.moving_variance, rtol=1e-6)
+
+
+def test_fused_batch_norm_keeps_16_bit_activations_and_float32_statistics():
+    norm = FusedBatchNorm(dtype="mixed_bfloat16")
+    x = activations(4, 5, 5, 6)
+    y = norm(x, training=True)
+    assert y.dtype == tf.bfloat16
+    assert {variable.dtype for variable in norm.variables} == {"float32"}
+    np.testing.assert_allclose(
+        norm.moving_mean, 0.1 * tf.reduce_mean(x, [0, 1, 2]), rtol=1e-2, atol=1e-2
+    )
+
+
+def test_every_replica_updates_its_own_moving_statistics(strategies):
+    strategy = strategies[2]
+    with strategy.scope():
+        norm = FusedBatchNorm()
+        norm.build((None, 2, 2, 3))
+
+    @tf.function
+    def step():
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        norm(tf.fill([4, 2, 2, 3], 1.0 + tf.cast(replica, tf.float32)), training=True)
+        return norm.moving_mean.value + 0.0
+
+    means = strategy.experimental_local_results(strategy.run(step))
+    for replica, mean in enumerate(means):
+        np.testing.assert_allclose(mean, np.full(3, 0.1 * (1 + replica)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "formula"),
+    [
+        ("raw", lambda x: x),
+        ("unit", lambda x: x / 127.5 - 1),
+        ("imagenet", lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]),
+        ("caffe", lambda x: x - [123.68, 116.779, 103.939]),
+    ],
+)
+def test_pixels(mode, formula):
+    image = pixels(4, 8, 8, 3)
+    expected = formula(image.astype(np.float64))
+    result = Pixels(mode)(image)
+    assert result.dtype == tf.float32
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+    half = Pixels(mode, dtype="mixed_bfloat16")(image)
+    assert half.dtype == tf.bfloat16
+    np.testing.assert_array_equal(half, tf.cast(result, tf.bfloat16))  # rounded once
+    np.testing.assert_array_equal(Pixels(mode)(result), result)  # floats pass
+
+
+def test_pixels_refuses_what_it_would_get_wrong():
+    with pytest.raises(ValueError, match="3 channels, not 1"):
+        Pixels("imagenet")(pixels(4, 8, 8, 1))
+    with pytest.raises(ValueError, match="uint8"):
+        Pixels("unit")(pixels(4, 8, 8, 3).astype(np.int32))
+    with pytest.raises(ValueError, match="raw, unit, imagenet, caffe"):
+        Pixels("torch")
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "settings"),
+    [
+        (Pixels, {"mode": "caffe"}),
+        (FusedBatchNorm, {"momentum": 0.8, "epsilon": 1e-3}),
+    ],
+)
+def test_layers_survive_keras_serialization(layer_type, settings):
+    layer = layer_type(**settings)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is layer_type
+    assert {name: getattr(again, name) for name in settings} == settings
+
+
+def test_the_first_gamma_survives_keras_serialization():
+    norm = FusedBatchNorm.from_config(FusedBatchNorm(gamma_initializer="zeros").get_config())
+    norm.build((None, 5, 5, 6))
+    np.testing.assert_array_equal(norm.gamma, np.zeros(6))

@@ -1,0 +1,26 @@
+"""Every benchmark that can be asked for is there, and no other."""
+
+from typing import get_args
+
+import pytest
+
+from input.foundation.settings import settings
+from scripts.benchmarks.config import NAMES, BenchmarkConfig
+from scripts.benchmarks.input import INPUT_BENCHMARKS
+from scripts.benchmarks.reader import READER_BENCHMARKS
+from scripts.benchmarks.step import STEP_BENCHMARKS
+from tests.conftest import error
+
+
+def test_each_name_is_a_choice_and_one_benchmark():
+    (what,) = (each for each in settings(BenchmarkConfig) if each.name == "what")
+    assert get_args(what.kind) == ("all", *NAMES)
+    tables = [*STEP_BENCHMARKS, *INPUT_BENCHMARKS, *READER_BENCHMARKS]
+    assert sorted(tables) == sorted(NAMES)
+    for name in NAMES:
+        assert f"{name}: " in what.help
+
+
+@pytest.mark.parametrize("name", ["rounds", "image_size"])
+def test_what_cannot_be_measured_is_refused(name):
+    assert error(BenchmarkConfig, **{name: 0}) == f"--{name} must be at least 1, not 0."

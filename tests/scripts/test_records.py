@@ -1,0 +1,68 @@
+"""samestep-records: its commands' help, its errors, and what a write prints."""
+
+import pytest
+from PIL import Image
+
+from tests.scripts.conftest import probed, python
+
+
+def test_help_of_records_lists_its_commands():
+    asked = probed("samestep-records", "-h")
+    assert asked.returncode == 0
+    assert "Usage: samestep-records COMMAND" in asked.stdout
+    assert "\n  write  " in asked.stdout
+    description = asked.stdout.split("\n  write  ")[1].splitlines()[0].strip()
+    of_write = python("-m", "scripts.records", "write", "-h").stdout
+    assert of_write.startswith(f"{description}\n\nUsage: python -m scripts.records write ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "A command is missing; commands: write, index, verify, show."),
+        (["wirte"], "'wirte' is not a command; commands: write, index, verify, show."),
+        (
+            ["--images=x", "write"],
+            "'--images=x' is not a command; commands: write, index, verify, show.",
+        ),
+        (["write", "--image=x"], "Unknown command line flag 'image'. Did you mean: images ?"),
+        (["write"], "--images is missing"),
+    ],
+)
+def test_a_wrong_command_line_of_records_is_one_line(arguments, said):
+    refused = python("-m", "scripts.records", *arguments)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"error: {said}")
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_first_argument_stands_for_its_flag(tmp_path):
+    refused = python("-m", "scripts.records", "verify", str(tmp_path))
+    assert refused.stderr.startswith(f"error: --dir={tmp_path} holds no split")
+    same = python("-m", "scripts.records", "verify", f"--dir={tmp_path}")
+    assert (same.returncode, same.stderr) == (refused.returncode, refused.stderr)
+    asked = python("-m", "scripts.records", "verify", "--help")
+    assert "verify DIR [--name=value ...]" in asked.stdout
+
+
+def test_write_reports_its_tenths_its_splits_and_the_next_command(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(10):
+            image = Image.new("RGB", (8, 8), (number, 0, 0))
+            image.save(tmp_path / "images" / label / f"{number}.png")
+    (tmp_path / "images/dog/9.png").write_bytes(b"no image")
+    written = python(
+        *("-m", "scripts.records", "write", f"--images={tmp_path}/images"),
+        *(f"--out={tmp_path}/my data", "--split=train:0.8,validation:0.2", "--max_bad_images=1"),
+    )
+    assert written.returncode == 0, written.stderr
+    shares = [line for line in written.stderr.splitlines() if "%" in line]
+    assert shares == [f"{2 * n} of 20 images ({10 * n} %)" for n in range(1, 11)]
+    _, train, validation, total, _, following = written.stdout.splitlines()
+    assert [row.split()[:2] for row in (train, validation)] == [["train", "2"], ["validation", "2"]]
+    assert int(train.split()[2]) + int(validation.split()[2]) == 19
+    assert total.startswith("19 records in ")
+    assert total.endswith(", 1 images left out")
+    data, runs = f"'{tmp_path}/my data'", "'runs/my data'"
+    assert following == f"Next: samestep-train --data_dir={data} --run_dir={runs}"

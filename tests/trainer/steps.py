@@ -1,0 +1,83 @@
+"""A step fed from real records, on any of the strategies, as the tests of the step need it."""
+
+import numpy as np
+import tensorflow as tf
+
+from input import order, pipeline
+from input.config import ResolvedInput
+from models.build import build_model
+from models.config import ModelConfig
+from tests.conftest import CLASSES
+from trainer import optimizers, step
+from trainer.config import OptimizerConfig
+
+INPUT = ResolvedInput(global_batch_size=32, micro_batch_size=8, image_size=32, augment="standard")
+OPTIMIZERS = {
+    "sgd": OptimizerConfig(optimizer="sgd", learning_rate=0.1, clip_norm=1.0, warmup_epochs=1),
+    "adamw": OptimizerConfig(
+        optimizer="adamw", learning_rate=3e-3, weight_decay=0.05, clip_norm=1.0, label_smoothing=0.1
+    ),
+}
+
+
+class Training:
+    """A model, its optimizer and its step on some replicas, fed from real records."""
+
+    def __init__(self, strategy, reader, build, optimizer, inputs=INPUT, **settings):
+        self.strategy = strategy
+        self.plan = order.plan(inputs, reader.records, strategy.num_replicas_in_sync)
+        self.rate = optimizers.build_schedule(optimizer, self.plan.steps_per_epoch, epochs=4)
+        with strategy.scope():
+            self.model = build()
+            self.optimizer = optimizers.build_optimizer(optimizer, self.model)
+        self.train = step.build_train(
+            strategy,
+            self.model,
+            self.optimizer,
+            self.rate,
+            images_per_step=self.plan.images_per_step,
+            micro_batches=self.plan.micro_batches,
+            seed=5,
+            label_smoothing=optimizer.label_smoothing,
+            clip_norm=optimizer.clip_norm,
+            **settings,
+        )
+        self.iterator = iter(
+            strategy.distribute_datasets_from_function(
+                lambda _: pipeline.train(inputs, reader, self.plan, seed=5)
+            )
+        )
+
+    def run(self, first: int, steps: int) -> step.History:
+        history = self.train(
+            self.iterator, tf.constant(first, tf.int64), tf.constant(steps, tf.int64)
+        )
+        return step.History(*(column.numpy() for column in history))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Weights, moving statistics and slots of every replica."""
+        variables = [v for v in self.model.variables if v.name != "seed_generator_state"]
+        variables += self.optimizer.variables
+        found = {}
+        for variable in variables:
+            copies = self.strategy.experimental_local_results(variable.value)
+            for copy in copies[1:]:
+                np.testing.assert_array_equal(copy.numpy(), copies[0].numpy(), variable.path)
+            found[variable.path.removeprefix(self.optimizer.name)] = copies[0].numpy()
+        return found
+
+
+def build(name, precision="float32", size=32):
+    return lambda: build_model(
+        ModelConfig(name, dropout=0.3),
+        input_shape=(size, size, 3),
+        num_classes=len(CLASSES),
+        precision=precision,
+        seed=1,
+    )
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], name)

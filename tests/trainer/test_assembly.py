@@ -1,0 +1,152 @@
+"""Devices, records and model of a run: what is resolved, what is refused, where it goes on."""
+
+import dataclasses
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from input.config import ResolvedInput
+from tests.conftest import CLASSES, THREADS, error
+from tests.trainer.conftest import HARDWARE, settings
+from trainer import assembly, run_dir
+from trainer.checkpoint import fingerprint
+from trainer.config import Hardware, ResolvedConfig, ResolvedRun
+
+
+@pytest.fixture
+def records(data_dir, tmp_path):
+    """A copy of the records that may be spoiled."""
+    return shutil.copytree(data_dir, tmp_path / "records")
+
+
+def change_manifest(split, **change):
+    path = split / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def refused(data_dir) -> str:
+    return error(assembly.begin, settings(data_dir), HARDWARE)
+
+
+def test_what_is_unset_is_resolved_by_records_and_hardware(data_dir):
+    given = settings(data_dir)
+    unset = replace(given, input=replace(given.input, micro_batch_size=None))
+    job = assembly.begin(unset, HARDWARE)
+    assert type(job.config) is ResolvedConfig
+    assert (type(job.config.input), type(job.config.run)) == (ResolvedInput, ResolvedRun)
+    assert job.config.input.micro_batch_size == 16  # 32 images, 2 replicas
+    assert job.config.input.image_size == 16  # of the records
+    assert job.config.run.intra_op_threads == THREADS
+    assert job.model.input.shape == (None, 16, 16, 3)
+    # Everything else is as it was given.
+    for name, group in vars(given).items():
+        resolved = {"micro_batch_size": 16, "image_size": 16} if name == "input" else {}
+        assert vars(getattr(job.config, name)) == vars(group) | resolved
+
+
+def test_a_definition_says_all_that_makes_the_run(data_dir):
+    job = assembly.begin(settings(data_dir), HARDWARE)
+    definition = job.definition
+    assert definition.config == job.config
+    assert definition.classes == CLASSES
+    assert definition.data == {
+        split: manifest.fingerprint for split, manifest in job.manifests.items()
+    }
+    assert definition.data.keys() == {"train", "validation"}
+    assert definition.environment["device"] == "CPU"
+    assert job.devices == ["CPU:0", "CPU:1"]
+    assert (job.workers.index, job.workers.count, job.workers.chief) == (0, 1, True)
+
+
+def test_a_resumed_run_keeps_what_its_first_launch_resolved(finished, data_dir):
+    first = run_dir.load(finished.run_dir)
+    given = settings(data_dir, finished.run_dir)
+    unset = replace(
+        given,
+        input=replace(given.input, micro_batch_size=None),
+        run=replace(given.run, intra_op_threads=None),
+    )
+    job = assembly.begin(unset, Hardware(virtual_cpus=1), first)
+    assert job.config == first.config
+
+
+def test_another_run_is_refused(finished, data_dir):
+    other = settings(data_dir, finished.run_dir, seed=1)
+    first = run_dir.load(finished.run_dir)
+    assert "--seed=1 (the run has 0)" in error(assembly.begin, other, HARDWARE, first)
+
+
+def test_missing_records_are_named():
+    assert refused("").startswith("--data_dir is missing: ")
+    assert "/nowhere/train is not a folder" in refused("/nowhere")
+
+
+def test_splits_of_other_classes_are_refused(records):
+    change_manifest(records / "validation", classes=["circle", "cross", "triangle"])
+    said = refused(records)
+    assert "train and validation differ in their classes" in said
+    assert "only in the first ['square'], only in the second ['triangle']" in said
+
+
+def test_splits_of_other_pixels_are_refused(records):
+    path = records / "validation" / "manifest.json"
+    schema = json.loads(path.read_text())["schema"]
+    raw = {**schema, "raw_dtype": "float32", "raw_shape": [16, 16, 3]}
+    change_manifest(records / "validation", schema=raw)
+    assert "train has uint8 pixels and validation float32" in refused(records)
+
+
+def test_a_run_is_restored_with_any_records_of_its_classes(finished, records):
+    first = run_dir.load(finished.run_dir)
+    shutil.move(records / "validation", records / "test")
+    change_manifest(records / "test", image_size=None)
+    job = assembly.restored(first, Hardware(), data_dir=str(records), split="test")
+    assert job.readers.keys() == {"test"}
+    assert job.config.input == first.config.input  # data_dir does not count
+    assert job.config.input.data_dir == str(records)
+    change_manifest(records / "test", classes=["circle", "cross", "triangle"])
+    said = error(assembly.restored, first, Hardware(), data_dir=str(records), split="test")
+    assert f"{records}/test has other classes than the run was trained on" in said
+
+
+def test_the_records_of_a_run_are_where_it_was_trained_unless_said(finished, data_dir):
+    first = run_dir.load(finished.run_dir)
+    job = assembly.restored(first, Hardware(), data_dir="", split="train")
+    assert job.manifests["train"].folder == data_dir / "train"
+
+
+def test_other_pixels_than_the_runs_are_refused(finished, data_dir):
+    floats = dataclasses.replace(run_dir.load(finished.run_dir), image_dtype="float32")
+    said = error(assembly.restored, floats, Hardware(), data_dir="", split="validation")
+    assert said == f"{data_dir}/validation has uint8 pixels; the run was trained on float32."
+
+
+def test_the_model_follows_from_the_seed_alone(data_dir):
+    config = assembly.begin(settings(data_dir), Hardware()).config
+    one, same = (assembly.new_model(config, config.input, 3, "uint8") for _ in range(2))
+    other_seed = replace(config, run=replace(config.run, seed=1))
+    other = assembly.new_model(other_seed, config.input, 3, "uint8")
+    assert fingerprint(one) == fingerprint(same) != fingerprint(other)
+
+
+def test_a_batch_that_does_not_fit_the_devices_is_refused(data_dir):
+    job = assembly.begin(settings(data_dir), Hardware(virtual_cpus=3))
+    said = error(assembly.training, job)
+    assert "do not split evenly over 3 replicas; replica counts that do: 1, 2, 4." in said
+
+
+def test_micro_batches_go_on_at_any_step(data_dir):
+    """The third step is the third step, whatever was read before it."""
+    job = assembly.begin(settings(data_dir), Hardware(virtual_cpus=1))
+    plan = assembly.training(job).plan
+    assert (plan.steps_per_epoch, plan.micro_batches, plan.draws_per_step) == (5, 4, 4)
+    start = assembly.micro_batches(job, plan, 0)
+    for _ in range(2 * plan.draws_per_step):
+        next(start)
+    later = assembly.micro_batches(job, plan, 2)
+    for _ in range(plan.draws_per_step):
+        for one, other in zip(next(start), next(later), strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -1,0 +1,75 @@
+"""The rows that a run shows at its start and its end."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.trainer.conftest import HARDWARE, settings
+from trainer import assembly, cards
+from trainer.audit import Audit
+from trainer.state import EvaluationResult, State
+
+FOUND = Audit(draws=2, operations=9, layers=("block1_conv",))
+STATE = State(10, "0123456789abcdef" * 4, {}, EvaluationResult(0.25, 0.9, 9, 10, 10))
+
+
+@pytest.fixture(scope="module")
+def job(data_dir):
+    return assembly.begin(settings(data_dir), HARDWARE)
+
+
+def start(job, state=None, first=None) -> dict[str, str]:
+    plan = assembly.training(job).plan
+    return dict(cards.start_rows(job, plan, FOUND, state, first or job.definition))
+
+
+def test_what_a_new_run_starts_from(job):
+    rows = start(job)
+    assert rows["devices"].startswith("2 x CPU: CPU:0, CPU:1; TensorFlow sees ")
+    assert rows["batch"] == "32 images a step = 4 micro-batches of 8, 2 per replica"
+    assert rows["elsewhere"] == (
+        "--micro_batch_size=8 --intra_op_threads=2 give the same run on 1, 2, 4 devices"
+    )
+    assert rows["steps"] == "5 an epoch, 15 in all"
+    assert rows["records"] == "160 to train, 43 to validate"
+    assert rows["per class"] == "circle 54, cross 53, square 53"
+    # 93,472 in front of the classifier, which weighs 2x2 places of 128.
+    parameters = 93_472 + 4 * 128 * 3 + 3
+    assert rows["model"] == f"cnn, {parameters:,} parameters, 16 pixels, float32"
+    assert rows["audit"] == "nothing reshapes the batch before block1_conv"
+    assert rows["start"] == "step 0, a new run"
+    assert "attention" not in rows
+
+
+def test_a_resumed_run_says_where_it_goes_on(job):
+    assert start(job, STATE)["start"] == "step 10, 0123456789abcdef"
+
+
+def test_what_may_change_the_bits_is_said(job):
+    first = replace(
+        job.definition, environment={**job.definition.environment, "tensorflow": "2.20.0"}
+    )
+    said = start(job, first=first)["attention"]
+    now = job.definition.environment["tensorflow"]
+    assert said.startswith(f"tensorflow was 2.20.0 at the first launch and is {now} now: ")
+
+
+def test_the_first_twelve_of_many_classes_are_shown(job):
+    names = tuple(f"class{i}" for i in range(15))
+    many = replace(job.manifests["train"], classes=names, records_per_class=tuple(range(15)))
+    crowded = replace(job, manifests={**job.manifests, "train": many})
+    said = start(crowded)["per class"]
+    assert said.startswith("class0 0, class1 1, ")
+    assert said.endswith("class11 11, and 3 more classes")
+
+
+def test_how_a_run_ended(tmp_path):
+    best = replace(STATE, step=5, evaluation=replace(STATE.evaluation, accuracy=0.95))
+    assert dict(cards.end_rows(tmp_path, STATE, best)) == {
+        "result": "accuracy 0.9000 on 10/10, loss 0.250000",
+        "best": "accuracy 0.9500 on 10/10, loss 0.250000 at step 5",
+        "weights": f"fingerprint {STATE.fingerprint}",
+        "run": str(tmp_path),
+        "watch": f"tensorboard --logdir {tmp_path}",
+        "export": f"samestep-export --run_dir={tmp_path} --out={tmp_path}/export",
+    }

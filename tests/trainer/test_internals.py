@@ -1,0 +1,174 @@
+"""TensorFlow's and Keras' private API: a test fails where its meaning is no longer what we use."""
+
+import socket
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.trainer.workers.runs import run_workers
+from trainer import internals
+
+# Every worker makes the strategy that training makes, over its two CPUs, and says what it sees.
+WORKER = """
+import os
+import tensorflow as tf
+from trainer import internals
+from trainer.workers.discovery import discover
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+worker = discover(os.environ).index
+"""
+
+DEVICES = (
+    WORKER
+    + """
+internals.use_local_devices(["CPU:0", "CPU:1"])
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+print(strategy.num_replicas_in_sync)
+print(*(device.rpartition("/")[2] for device in strategy.extended.worker_devices))
+
+internals.put_shared_value(f"word/{worker}", f"of worker {worker}")
+print(internals.shared_value("word/0"), internals.shared_value("word/1"))
+try:
+    internals.put_shared_value(f"word/{worker}", "another")
+except tf.errors.AlreadyExistsError:
+    print("once per key")
+
+@tf.function
+def total():
+    one = lambda: tf.distribute.get_replica_context().all_reduce("SUM", tf.constant(1.0))
+    return strategy.experimental_local_results(strategy.run(one))[0]
+
+print(total().numpy(), flush=True)
+if worker == 1:
+    os._exit(9)  # as after a kill
+try:
+    while True:
+        total()
+except tf.errors.OpError as error:
+    print("lost", internals.lost_workers(error), flush=True)
+os._exit(0)  # TensorFlow would wait for the other
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def workers() -> list[list[str]]:
+    """What each of two workers has printed."""
+    ended = run_workers(DEVICES, 2)
+    assert [each.returncode for each in ended] == [0, 9], [each.stderr[-2000:] for each in ended]
+    return [each.stdout.splitlines() for each in ended]
+
+
+def test_a_workers_devices_are_those_that_are_named(workers):
+    for shown in workers:
+        assert shown[0] == "4"
+        assert shown[1] == "device:CPU:0 device:CPU:1"
+        assert shown[4] == "4.0"
+
+
+def test_by_itself_a_worker_takes_one_cpu():
+    """What use_local_devices is for: where this fails it is no longer needed."""
+    program = WORKER + "print(tf.distribute.MultiWorkerMirroredStrategy().num_replicas_in_sync)"
+    assert run_workers(program, 1)[0].stdout == "1\n"
+
+
+def test_a_shared_value_reaches_every_worker_and_stays(workers):
+    for shown in workers:
+        assert shown[2:4] == ["of worker 0 of worker 1", "once per key"]
+
+
+def test_the_error_about_a_killed_worker_names_it(workers):
+    assert workers[0][5] == "lost [1]"
+
+
+def test_a_port_that_is_taken_is_told_from_other_errors():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        program = f"""
+import json, os
+import tensorflow as tf
+from trainer import internals
+
+task = {{"type": "worker", "index": 0}}
+workers = [{address!r}, "127.0.0.1:1"]
+os.environ["TF_CONFIG"] = json.dumps({{"cluster": {{"worker": workers}}, "task": task}})
+try:
+    tf.distribute.MultiWorkerMirroredStrategy()
+except tf.errors.OpError as error:
+    print(internals.is_port_taken(error))
+"""
+        assert run_workers(program, 1)[0].stdout == "True\n"
+    assert not internals.is_port_taken(tf.errors.UnknownError(None, None, "something else"))
+    assert not internals.is_port_taken(tf.errors.InternalError(None, None, "gRPC server"))
+
+
+WORKER_1 = "Additional GRPC error information from remote target /job:worker/replica:0/task:1"
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        # As TensorFlow 2.21 writes them.
+        (tf.errors.UnavailableError(None, None, f"recvmsg:Connection reset. {WORKER_1}"), [1]),
+        (tf.errors.AbortedError(None, None, "/job:worker/task:3 and /job:worker/task:0"), [0, 3]),
+        (tf.errors.InternalError(None, None, "Collective ops is aborted by: Socket closed"), []),
+        (tf.errors.DeadlineExceededError(None, None, "Collective ops is aborted by: x"), []),
+        # Others of these types, and other types that name a worker.
+        (tf.errors.InternalError(None, None, "at /job:localhost/replica:0/task:0"), None),
+        (tf.errors.UnavailableError(None, None, "a bucket cannot be reached"), None),
+        (tf.errors.InvalidArgumentError(None, None, f"decode. {WORKER_1}"), None),
+    ],
+)
+def test_lost_workers(error, lost):
+    assert internals.lost_workers(error) == lost
+
+
+def test_only_the_states_of_seed_generators_are_seeds():
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.GaussianNoise(0.1)(image))
+    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(x))
+    model = keras.Model(image, keras.layers.Dense(3)(x))
+    states = [
+        layer.seed_generator.state for layer in model.layers if hasattr(layer, "seed_generator")
+    ]
+    assert len(states) == 2
+    assert [v for v in model.variables if internals.is_seed(v)] == states
+    assert len(model.non_trainable_variables) == 2 + 2  # and two moving statistics
+
+
+@pytest.mark.parametrize(("ours", "expected"), [(False, -2.0), (True, -1.0)])
+def test_an_optimizer_takes_gradients_as_reduced(strategies, ours, expected):
+    """By itself it would add up what the replicas were given; we have added already."""
+    strategy = strategies[2]
+    with strategy.scope():
+        variable = keras.Variable(np.zeros(3, np.float32))
+        optimizer = keras.optimizers.SGD(1.0)
+        optimizer.build([variable])
+    if ours:
+        internals.use_reduced_gradients(optimizer)
+
+    @tf.function
+    def step():
+        strategy.run(lambda: optimizer.apply([tf.ones(3)], [variable]))
+
+    step()
+    for copy in strategy.experimental_local_results(variable.value):
+        np.testing.assert_array_equal(copy, np.full(3, expected))
+
+
+def test_an_api_that_is_gone_names_the_version():
+    with pytest.raises(RuntimeError, match=rf"Keras {keras.__version__} has no .* in 3\.15"):
+        internals.use_reduced_gradients(object())
+
+
+def test_why_an_operation_failed_is_one_line_without_tensorflows_names(tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "weights"
+    with pytest.raises(tf.errors.OpError) as caught:
+        tf.io.read_file(str(path))
+    assert caught.value.message.endswith("[Op:ReadFile]")
+    assert internals.error_reason(caught.value) == f"{path}; Not a directory"

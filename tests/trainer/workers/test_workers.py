@@ -1,0 +1,86 @@
+"""Workers as real processes are one run: the same bits on any number of them."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.trainer.workers.runs import PATIENCE_SECONDS, TRAIN, Launch, launch_of, train_alone
+
+EPOCHS = 4  # of 5 steps
+
+
+@pytest.fixture(scope="module")
+def alone(data_dir, tmp_path_factory) -> Path:
+    """The short run on one CPU."""
+    run = tmp_path_factory.mktemp("short") / "run"
+    train_alone(data_dir, run, EPOCHS, 1)
+    return run
+
+
+def metrics(run: Path) -> list[dict]:
+    """What the run wrote about every step, without times."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    times = ("images_per_second", "seconds_per_step")
+    return [{k: v for k, v in line.items() if k not in times} for line in lines]
+
+
+@pytest.mark.parametrize(("workers", "cpus"), [(1, 4), (2, 1), (2, 2), (4, 1)])
+def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, workers, cpus):
+    """Weights, losses, norms and evaluations of every step, N/N, written once."""
+    run = tmp_path / "run"
+    launch = Launch(data_dir, run, workers, cpus, EPOCHS)
+    assert launch.wait() == 0, launch.log.read_text()
+    assert metrics(run) == metrics(alone)
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    assert f"[0] epoch {EPOCHS}: accuracy" in launch.log.read_text()
+    assert launch.log.read_text().count("on 43/43, loss") == EPOCHS
+
+
+def test_a_worker_that_stalls_is_ended_with_its_stacks_and_started_again(data_dir, tmp_path):
+    """Its reading hangs once, in a process that lives on."""
+    (tmp_path / "stalling.py").write_text(
+        "import os, time\n"
+        "from input import reader\n"
+        "read = reader.RecordReader.read\n"
+        "def stall(self, numbers):\n"
+        f"    mark = {str(tmp_path / 'stalled')!r}\n"
+        "    if '\"index\": 1' in os.environ['TF_CONFIG'] and not os.path.exists(mark):\n"
+        "        open(mark, 'w').close()\n"
+        "        time.sleep(3600)\n"
+        "    return read(self, numbers)\n"
+        "reader.RecordReader.read = stall\n"
+        "from scripts.train import main\n"
+        "main()\n"
+    )
+    train = [*TRAIN, f"--data_dir={data_dir}", f"--run_dir={tmp_path / 'run'}", "--epochs=2"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "scripts.launch", "--workers=2", "--grace_seconds=5"),
+            *(f"--logs={tmp_path / 'logs'}", "--", sys.executable),
+            *(str(tmp_path / "stalling.py"), *train, "--virtual_cpus=1", "--stall_seconds=8"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "error: Step 0 or one of the next stalled. Nothing happened for 8 s" in done.stdout
+    assert "in stall" in done.stdout
+    assert "restart 1 of 3" in done.stdout
+
+
+def test_workers_with_other_devices_are_refused(data_dir, tmp_path):
+    flags = shlex.join([*TRAIN, f"--data_dir={data_dir}", f"--run_dir={tmp_path / 'run'}"])
+    cpus = "$([[ $TF_CONFIG == *'\"index\": 1'* ]] && echo 2 || echo 1)"
+    train = f"exec {sys.executable} -m scripts.train {flags} --virtual_cpus={cpus}"
+    done = launch_of(train, "--workers=2", "--grace_seconds=15", tmp_path=tmp_path)
+    assert done.returncode == 2
+    assert "error: Worker 1 has 2 devices (CPU:0, CPU:1), worker 0 has 1." in done.stdout
