@@ -23,10 +23,10 @@ test-matrix: $(VENV)/installed  ## Every model, optimizer and precision on 1, 2 
 	$(in_venv) -m pytest -m matrix
 
 test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes; docs/reliability.md.
-	$(in_venv) -m pytest -m kill -n 0 tests/test_launch.py --kill-table=docs/reliability.md
+	$(in_venv) -m pytest -m kill -n 0 tests/trainer/workers/test_kills.py --kill-table=docs/reliability.md
 
 test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root; else skipped.
-	$(in_venv) -m pytest -m slurm -n 0 tests/test_slurm.py
+	$(in_venv) -m pytest -m slurm -n 0 tests/trainer/launch/test_slurm_cluster.py
 
 test-crash: $(VENV)/installed  ## Every save interrupted at each system call; docs/reliability.md.
 	$(in_venv) -m pytest -n 0 tests/test_crashes.py --crash-table=docs/reliability.md

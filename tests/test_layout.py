@@ -13,7 +13,6 @@ ERRORS = "classes without code; scripts/test_doorway.py sees their exit codes"
 WITHOUT_TESTS = {
     "input/foundation/errors.py": ERRORS,
     "models/errors.py": ERRORS,
-    "trainer/errors.py": ERRORS,
     "scripts/train.py": COMMAND,
     "scripts/evaluate.py": COMMAND,
     "scripts/export.py": COMMAND,
@@ -30,7 +29,10 @@ CROSS_CUTTING = {
     "scripts/test_commands.py": "the commands as processes, from settings to exit code",
     "scripts/test_texts.py": "README, the map and docs",
     "trainer/test_replicas.py": "a step and its model on 1, 2 and 4 replicas: the same bits",
-    "trainer/test_resume.py": "a run that was killed and goes on, on other hardware",
+    "trainer/test_resume.py": "a run that was killed and is resumed, on other hardware",
+    "trainer/launch/test_slurm_cluster.py": "a real Slurm, launcher and workers",
+    "trainer/workers/test_kills.py": "workers and launcher, through any kill",
+    "trainer/workers/test_workers.py": "several workers, from their environment to their weights",
 }
 
 # Those with something in them: most __init__.py are empty.

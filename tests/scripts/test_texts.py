@@ -10,8 +10,19 @@ from absl.flags import FlagValues
 from scripts import demo, flags
 from tests.conftest import ROOT
 from tests.scripts.conftest import console_scripts, parsed
+from tests.test_layout import MODULES, mirrored
 
-TEXTS = [ROOT / name for name in ("README.md", "WORKSPACE.md", "CHANGELOG.md")]
+# The map says once where the tests of a module are, and what its folder's tests share.
+MIRRORING = {f"tests/{mirrored(module)}" for module in MODULES}
+MIRRORING |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("*/**/conftest.py")}
+
+TEXTS = [
+    ROOT / name
+    for name in (
+        *("README.md", "WORKSPACE.md", "CHANGELOG.md"),
+        *("CONTRIBUTING.md", "SECURITY.md"),
+    )
+]
 TEXTS += sorted((ROOT / "docs").glob("*.md"))
 
 ARGUMENTS = {}  # command as it is typed -> the flag that its first argument may fill
@@ -112,4 +123,4 @@ def test_the_map_shows_every_file():
         files = [path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".flags")]
         # Only __init__.py files with something in them are worth a line.
         there = {str(path.relative_to(ROOT)) for path in files if path.stat().st_size}
-        assert there - set(listed) == set()
+        assert there - set(listed) - MIRRORING == set()

@@ -34,14 +34,14 @@ class Launch:
             f"--virtual_cpus={virtual_cpus}"
         )
         self.run_dir = run_dir
-        self._log = log.open("a")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "scripts.train", *flags.split()],
-            cwd=ROOT,
-            stdout=self._log,
-            stderr=self._log,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
+        with log.open("a") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "scripts.train", *flags.split()],
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
 
     def wait(self) -> int:
         return self._process.wait()

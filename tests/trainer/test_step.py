@@ -11,24 +11,7 @@ from input import pipeline
 from models.layers import FusedBatchNorm, Pixels
 from tests.conftest import CLASSES
 from tests.trainer.steps import INPUT, Training, assert_same
-from trainer import step
 from trainer.config import OptimizerConfig
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_shares_of_one_class_are_its_number(smoothing):
-    logits = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
-    labels, weights = np.arange(9) % 4, np.ones(9, np.float32)
-    shares = tf.one_hot(labels, 4)
-    numbers = tf.constant(labels, tf.int32)
-    np.testing.assert_allclose(
-        step.cross_entropy(shares, logits, smoothing),
-        step.cross_entropy(numbers, logits, smoothing),
-        rtol=1e-6,
-    )
-    assert step.count_correct(shares, logits, weights) == step.count_correct(
-        numbers, logits, weights
-    )
 
 
 def plain_model():

@@ -80,7 +80,8 @@ def test_the_command_writes_what_was_asked_for(data_dir, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "train: of 160 records" in shown
     assert all(name in shown for name in CLASSES)
-    assert Image.open(sheet).format == "PNG"
+    with Image.open(sheet) as image:
+        assert image.format == "PNG"
     assert page.read_text().startswith("<!doctype html>")
 
 

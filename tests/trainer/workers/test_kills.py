@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.conftest import write_section
 from tests.trainer.workers.runs import EPOCHS_TO_KILL, Launch, fingerprint, steps_done
 
 RUNS_TO_KILL = 7
@@ -128,23 +129,20 @@ def test_the_kill_matrix(weights_on_one_cpu, data_dir, tmp_path, request):
         assert fingerprint(launch.run) == weights_on_one_cpu
     page = request.config.getoption("--kill-table")
     if page:
-        Path(page).write_text(reliability(rows, weights_on_one_cpu))
+        write_section(Path(page), "Killed workers", section(rows, weights_on_one_cpu))
 
 
-def reliability(rows: list[tuple[str, int, float]], weights: str) -> str:
-    """docs/reliability.md."""
-    lines = [
-        "# Reliability",
-        "",
+def section(rows: list[tuple[str, int, float]], weights: str) -> list[str]:
+    """Of docs/reliability.md."""
+    return [
         "Written by `make test-kill`.",
         "",
         f"{RUNS_TO_KILL} runs of 150 steps of `samestep-launch --workers=2 -- samestep-train ..`,",
-        "a checkpoint every 3; the moments are drawn; the launcher starts the workers again. The",
+        "with a checkpoint every 3 steps, killed at random moments; the launcher restarts them.",
         f"{len(rows)} kills ended in the weights of the run on one CPU that was never killed:",
         f"`{weights}`.",
         "",
         "| what | last step before | seconds to the next new step |",
         "| --- | --- | --- |",
+        *(f"| {what} | {step} | {seconds:.0f} |" for what, step, seconds in rows),
     ]
-    lines += [f"| {what} | {step} | {seconds:.0f} |" for what, step, seconds in rows]
-    return "\n".join([*lines, ""])

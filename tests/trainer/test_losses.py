@@ -1,0 +1,58 @@
+"""Cross entropy and accuracy of numbers and of shares, against NumPy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer import losses
+
+LOGITS = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+LABELS = np.arange(9) % 4
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_that_of_the_smoothed_target(smoothing):
+    logits = LOGITS.astype(np.float64)
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    target = (1 - smoothing) * np.eye(4)[LABELS] + smoothing / 4
+    expected = -(target * log_probabilities).sum(axis=1)
+    found = losses.cross_entropy(tf.constant(LABELS, tf.int32), LOGITS, smoothing)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_shares_of_one_class_are_its_number(smoothing):
+    weights = np.ones(9, np.float32)
+    shares = tf.one_hot(LABELS, 4)
+    numbers = tf.constant(LABELS, tf.int32)
+    np.testing.assert_allclose(
+        losses.cross_entropy(shares, LOGITS, smoothing),
+        losses.cross_entropy(numbers, LOGITS, smoothing),
+        rtol=1e-6,
+    )
+    assert losses.count_correct(shares, LOGITS, weights) == losses.count_correct(
+        numbers, LOGITS, weights
+    )
+
+
+def test_the_loss_of_shared_labels_is_shared():
+    """It is linear in them: what mixup relies on."""
+    one, other = (tf.one_hot((LABELS + shift) % 4, 4) for shift in (0, 1))
+    found = losses.cross_entropy(0.3 * one + 0.7 * other, LOGITS)
+    parts = [losses.cross_entropy(each, LOGITS).numpy() for each in (one, other)]
+    np.testing.assert_allclose(found, 0.3 * parts[0] + 0.7 * parts[1], rtol=1e-5)
+
+
+def test_images_without_a_weight_are_not_counted():
+    right = np.arange(9) < 5
+    labels = tf.constant((LOGITS.argmax(axis=1) + ~right) % 4, tf.int32)
+    for weights in (np.ones(9), np.arange(9) % 2, np.zeros(9)):
+        found = losses.count_correct(labels, LOGITS, weights.astype(np.float32))
+        assert found.dtype == tf.int64
+        assert int(found) == (right & (weights > 0)).sum()
+
+
+def test_the_largest_share_is_what_is_right():
+    shares = tf.constant([[0.6, 0.4], [0.4, 0.6], [0.1, 0.9]])
+    logits = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
+    assert int(losses.count_correct(shares, logits, np.ones(3, np.float32))) == 2
