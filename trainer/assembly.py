@@ -18,9 +18,10 @@ from input.reader import RecordReader
 from models.build import build_model
 from trainer import optimizers, run_dir, step
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
-from trainer.workers import discovery, strategy, watchdog
+from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
 from trainer.workers.discovery import Cluster
+from trainer.workers.strategy import cores, device_kind, device_names, make_strategy
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -59,7 +60,7 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
             f"{config.input.data_dir}: train has {_image_dtype(manifests[TRAIN])} pixels and "
             f"validation {_image_dtype(manifests[VALIDATION])}. Write both in the same way."
         )
-    devices = strategy.device_names(hardware.virtual_cpus, hardware.gpus)
+    devices = device_names(hardware.virtual_cpus, hardware.gpus)
     if first is not None:
         config = run_dir.fill_in(config, first.config)
         run_dir.check_same(first, config, _fingerprints(manifests))
@@ -85,7 +86,7 @@ def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: 
             f"{inputs.data_dir}/{split} has {_image_dtype(manifests[split])} pixels; the "
             f"run was trained on {first.image_dtype}."
         )
-    devices = strategy.device_names(hardware.virtual_cpus, hardware.gpus)
+    devices = device_names(hardware.virtual_cpus, hardware.gpus)
     return _assemble(config, devices, discovery.discover(os.environ), manifests)
 
 
@@ -176,7 +177,7 @@ def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
 
 
 def _resolved(config: Config, inputs: ResolvedInput) -> ResolvedConfig:
-    threads = config.run.intra_op_threads or strategy.cores()
+    threads = config.run.intra_op_threads or cores()
     run = ResolvedRun(**{**vars(config.run), "intra_op_threads": threads})
     return ResolvedConfig(inputs, config.model, config.optimizer, run)
 
@@ -186,7 +187,7 @@ def _assemble(
 ) -> Job:
     run = config.run
     with watchdog.connecting(run.start_seconds, cluster.addresses):
-        made = strategy.make_strategy(devices, run.intra_op_threads, run.deterministic, cluster)
+        strategy = make_strategy(devices, run.intra_op_threads, run.deterministic, cluster)
     first = next(iter(manifests.values()))
     definition = RunDefinition(
         config=config,
@@ -195,17 +196,17 @@ def _assemble(
         environment={
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
-            "device": strategy.device_kind(devices),
+            "device": device_kind(devices),
         },
         image_dtype=_image_dtype(first),
     )
-    with made.scope():
+    with strategy.scope():
         model = new_model(config, config.input, len(first.classes), definition.image_dtype)
     return Job(
         definition=definition,
         devices=devices,
-        workers=Workers(made, cluster.index, len(cluster.addresses)),
-        strategy=made,
+        workers=Workers(strategy, cluster.index, len(cluster.addresses)),
+        strategy=strategy,
         manifests=manifests,
         readers={
             split: RecordReader(manifest, config.input.max_bad_records)
