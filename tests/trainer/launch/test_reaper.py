@@ -68,7 +68,8 @@ def test_the_program_kills_them_when_its_launcher_has_ended(others, end):
         ) as shell,
     ):
         assert shell.stdout.readline() == "ready\n"
-        assert marked.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            marked.wait(timeout=0.5)
         (writer,) = subprocess.run(
             ["pgrep", "-P", str(shell.pid), "-x", "sleep"], capture_output=True, text=True
         ).stdout.split()
