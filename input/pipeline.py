@@ -155,7 +155,7 @@ def _micro_batches(
     undecoded = draws.map(read, num_parallel_calls=PARALLEL)
     if reader.image_shape is None:
 
-        def decode_or_repair(slots):
+        def decode_or_repair(slots: Slots) -> tf.data.Dataset:
             """tf.data has no try: an element that fails is dropped, and a repaired one replaces it.
 
             A dataset of its own costs 0.2 ms a micro-batch more than a plain map.

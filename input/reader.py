@@ -199,7 +199,7 @@ class _OpenFile:
             buffer += more
         return buffer
 
-    def __del__(self):
+    def __del__(self) -> None:
         os.close(self._descriptor)
 
 

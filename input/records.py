@@ -136,7 +136,7 @@ def parse(payload: bytes, schema: Schema = ENCODED) -> Parsed:
     return Parsed(image, label, height, width)
 
 
-def _only(feature, key: str, kind: str):
+def _only(feature: Any, key: str, kind: str) -> Any:
     """The one value of feature `key`."""
     if key not in feature:
         raise RecordError(f"the Example has no {key}")

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -57,7 +57,7 @@ def benchmark(config: BenchmarkConfig) -> None:
         Path(config.markdown).write_text(_markdown(config, where, found))
 
 
-def _measure(name: str, config: BenchmarkConfig) -> list:
+def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     """One benchmark's rows."""
     quiet_tensorflow()
     from scripts.benchmarks.input import INPUT_BENCHMARKS
@@ -84,14 +84,14 @@ def _where() -> Iterator[tuple[str, str]]:
     yield "commit", commit or "unknown: not a git checkout"
 
 
-def _tables(found: Iterable[list]) -> Iterator[tuple[Sequence[str], list]]:
+def _tables(found: Iterable[list[Any]]) -> Iterator[tuple[Sequence[str], list[Any]]]:
     """Rows with the same columns, as they come: one table each."""
     rows = [row for rows in found for row in rows]
     for columns, same in groupby(rows, key=lambda row: row.columns):
         yield columns, list(same)
 
 
-def _markdown(config: BenchmarkConfig, where: dict[str, str], found: dict[str, list]) -> str:
+def _markdown(config: BenchmarkConfig, where: dict[str, str], found: dict[str, list[Any]]) -> str:
     lines = [
         "# Benchmarks",
         "",

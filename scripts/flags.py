@@ -86,7 +86,7 @@ def manual(
         yield ""
 
 
-def _entry(setting: Setting, flag: flags.Flag, width: int, column: int = 26) -> list[str]:
+def _entry(setting: Setting, flag: flags.Flag[Any], width: int, column: int = 26) -> list[str]:
     """One flag's lines: name on the left; help, range and default from the given column on."""
     name = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}"
     unset = flag.default is None or flag.default == ""

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -124,7 +125,7 @@ def training(job: Job) -> Training:
     return Training(plan, schedule, optimizer, train)
 
 
-def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator:
+def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator[Any]:
     """A distributed iterator over the training micro-batches from a step on."""
     return iter(
         job.strategy.distribute_datasets_from_function(

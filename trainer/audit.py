@@ -8,6 +8,7 @@ convolutions or dense layers. Labels and weights are followed as far as copies a
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -46,7 +47,7 @@ class AuditError(TrainerError):
     """The step or the model reshapes the batch."""
 
 
-def audit(concrete_function) -> Audit:
+def audit(concrete_function: Any) -> Audit:
     """Walks a traced train or evaluate function. Raises AuditError naming the operations."""
     walk = _Walk(concrete_function.graph.as_graph_def().library.function)
     walk.function(concrete_function.function_def, {})

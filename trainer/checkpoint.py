@@ -167,6 +167,8 @@ class Checkpoints:
             raise TrainerError(
                 f"{self._path(state.step)} holds another model: {str(error).splitlines()[0]}"
             ) from None
+        except tf.errors.OpError as error:
+            return internals.error_reason(error)
         if self._partial:
             status.expect_partial()
         if fingerprint(self._model) != state.fingerprint:

@@ -25,7 +25,7 @@ class Classifier(tf.Module):
         self._classes = classes
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def __call__(self, image_bytes):
+    def __call__(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """string[n] -> probabilities float32[n, classes], class_names string[classes].
 
         Like the records, the bytes must hold upright pixels: a camera's EXIF orientation is not
@@ -50,14 +50,16 @@ class PixelClassifier(tf.Module):
         images = tf.TensorSpec([None, size, size, 3], model.inputs[0].dtype, name="images")
 
         @tf.function(input_signature=[images])
-        def classify(images):
+        def classify(images: tf.Tensor) -> dict[str, tf.Tensor]:
             """float32[n, S, S, 3] -> as Classifier."""
             return _answer(model, images, classes)
 
         self.__call__ = classify
 
 
-def _answer(model, images: tf.Tensor, classes: tuple[str, ...]) -> dict[str, tf.Tensor]:
+def _answer(
+    model: keras.Model, images: tf.Tensor, classes: tuple[str, ...]
+) -> dict[str, tf.Tensor]:
     logits = model(images, training=False)
     return {"probabilities": tf.nn.softmax(logits), "class_names": tf.constant(classes)}
 

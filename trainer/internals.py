@@ -41,7 +41,9 @@ def use_local_devices(names: list[str]) -> None:
     By itself it takes one CPU or all GPUs, whatever logical devices there are.
     """
 
-    def local_devices(extended, resolver, worker_device):
+    def local_devices(
+        extended: object, resolver: object, worker_device: str
+    ) -> tuple[tuple[str, ...], str]:
         return tuple(f"{worker_device}/device:{name}" for name in names), names[0].split(":")[0]
 
     extended = collective_all_reduce_strategy.CollectiveAllReduceExtended

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -117,7 +117,7 @@ class Rows(NamedTuple):
     stopping: bool  # whether all workers are to stop there
 
 
-def advance(train: step.Train, iterator: Iterator, first: int, stop: int, sync: Sync) -> Rows:
+def advance(train: step.Train, iterator: Iterator[Any], first: int, stop: int, sync: Sync) -> Rows:
     """Runs the steps first..stop-1, or fewer where a worker was asked to stop."""
     start, done, stopping = time.monotonic(), first, False
     calls = []

@@ -73,7 +73,7 @@ class Monitor:
         self._progress.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
         self._events.close()
 

@@ -37,10 +37,10 @@ def build_schedule(config: OptimizerConfig, steps_per_epoch: int, epochs: int) -
         after = keras.optimizers.schedules.CosineDecay(peak, decay_steps)
     else:
 
-        def after(step):
+        def after(step: tf.Tensor) -> tf.Tensor:
             return tf.constant(peak)
 
-    def learning_rate(step):
+    def learning_rate(step: tf.Tensor) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         rate = after(tf.maximum(step - warmup_steps, 0.0))
         if warmup_steps:

@@ -48,17 +48,19 @@ class Evaluation(NamedTuple):
 class Train(Protocol):
     """A traced training step: a tf.function."""
 
-    def __call__(self, iterator: Iterator, first_step: tf.Tensor, steps: tf.Tensor) -> History: ...
+    def __call__(
+        self, iterator: Iterator[Any], first_step: tf.Tensor, steps: tf.Tensor
+    ) -> History: ...
 
     def get_concrete_function(
-        self, iterator: Iterator, first_step: tf.Tensor, steps: tf.Tensor
+        self, iterator: Iterator[Any], first_step: tf.Tensor, steps: tf.Tensor
     ) -> Any: ...
 
 
 class Evaluate(Protocol):
     """A traced evaluation: a tf.function."""
 
-    def __call__(self, iterator: Iterator, draws: tf.Tensor) -> Evaluation: ...
+    def __call__(self, iterator: Iterator[Any], draws: tf.Tensor) -> Evaluation: ...
 
 
 def build_train(

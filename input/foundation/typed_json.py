@@ -82,8 +82,10 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
         return _tuple(arguments, value, key)
     if origin is dict:
         _expect(dict, value, key)
+        kind_of_name, kind_of_value = arguments
         return {
-            name: _convert(arguments[1], each, _inside(key, name)) for name, each in value.items()
+            _convert(kind_of_name, name, key): _convert(kind_of_value, each, _inside(key, name))
+            for name, each in value.items()
         }
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, value, key)

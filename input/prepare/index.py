@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from input.config import SPLITS
 from input.errors import InputError
@@ -34,8 +34,8 @@ class _Scanned(NamedTuple):
     """One shard, read from its first byte to its last."""
 
     path: Path
-    lengths: array  # of each record, header and footer included
-    labels: Counter  # label -> records
+    lengths: "array[int]"  # of each record, header and footer included
+    labels: Counter[int]  # label -> records
     sha256: str
 
 
@@ -143,7 +143,7 @@ def _scan(path: Path, schema: Schema, progress: Callable[[int], None]) -> _Scann
     return _Scanned(path, lengths, labels, digest.hexdigest())
 
 
-def _next_record(file, left: int) -> bytes:
+def _next_record(file: BinaryIO, left: int) -> bytes:
     header = file.read(HEADER_BYTES)
     length = HEADER_BYTES + payload_bytes(header) + FOOTER_BYTES
     if length > LONGEST:

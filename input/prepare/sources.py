@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import chain, islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -113,7 +114,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
-def bytes_of(path: str | os.PathLike) -> int:
+def bytes_of(path: Path) -> int:
     """A file's size; 0 where it cannot be found out: reading it says why."""
     try:
         return os.stat(path).st_size  # noqa: PTH116 - a name is cheaper than a Path, a million times

@@ -164,7 +164,7 @@ def apply(image: tf.Tensor, uniforms: tf.Tensor, magnitude: int | None) -> tf.Te
     return image
 
 
-def _move(image: tf.Tensor, affine: list) -> tf.Tensor:
+def _move(image: tf.Tensor, affine: list[tf.Tensor | float]) -> tf.Tensor:
     """Each pixel from a * x + b * y + c, d * x + e * y + f, nearest, as Pillow's AFFINE."""
     a, b, c, d, e, f = affine
     # Pillow's coordinates are of pixel centres, TensorFlow's are pixel indices.

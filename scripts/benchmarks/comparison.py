@@ -3,7 +3,12 @@
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
+
+from scripts.benchmarks.config import BenchmarkConfig
+
+# Rows of tables: dataclasses with `columns` and `cells()`, such as a Comparison.
+Benchmark: TypeAlias = Callable[[BenchmarkConfig], list[Any]]
 
 
 @dataclass(frozen=True)

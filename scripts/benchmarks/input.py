@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +23,7 @@ from input.randomness import uniform
 from input.reader import RecordReader
 from input.records import ENCODED
 from input.views.crop import UNIFORMS, Crop, random_crop, train_view
-from scripts.benchmarks.comparison import Comparison, compare, measure_in_turn
+from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
 from scripts.benchmarks.records import SHARDS, write_records
 from trainer.workers.strategy import cores, make_strategy
@@ -86,7 +87,7 @@ def _contents(images: str) -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
-def _distributed(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Iterator:
+def _distributed(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Iterator[Any]:
     return iter(strategy.experimental_distribute_dataset(dataset))
 
 
@@ -105,7 +106,7 @@ def _records(manifest: Manifest) -> tf.data.Dataset:
         .shuffle(1000)
     )
 
-    def parsed(record):
+    def parsed(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         features = tf.io.parse_single_example(record, keys)
         return features[ENCODED.image_key], features[ENCODED.label_key]
 
@@ -121,7 +122,7 @@ def _batched(views: tf.data.Dataset) -> tf.data.Dataset:
 def _plain(manifest: Manifest, size: int) -> tf.data.Dataset:
     """Decode all of the image, resize it to 8/7 of the size, cut a random square, mirror."""
 
-    def view(image, label):
+    def view(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels = tf.image.resize(tf.io.decode_jpeg(image, channels=3), [size * 8 // 7] * 2)
         pixels = tf.image.random_crop(pixels, [size, size, 3])
         return tf.image.random_flip_left_right(pixels) / 255.0, label
@@ -132,7 +133,7 @@ def _plain(manifest: Manifest, size: int) -> tf.data.Dataset:
 def _best(manifest: Manifest, size: int) -> tf.data.Dataset:
     """Decode only a random part, as Inception's preprocessing does; normalise on the host."""
 
-    def view(image, label):
+    def view(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         begin, extent, _ = tf.image.sample_distorted_bounding_box(
             tf.io.extract_jpeg_shape(image),
             tf.zeros([1, 0, 4]),
@@ -155,7 +156,7 @@ def _decoding_alone(contents: list[bytes], size: int) -> tf.data.Dataset:
     draws = uniform(seed=0, epoch=0, indices=np.arange(len(contents)), count=UNIFORMS)
     crops = random_crop(tf.constant(draws), InputConfig.crop_min_area, flip=True)
 
-    def views(images, *crop):
+    def views(images: tf.Tensor, *crop: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(
             lambda one: train_view(one[0], size, Crop(*one[1:])),
             (images, *crop),
@@ -168,7 +169,7 @@ def _decoding_alone(contents: list[bytes], size: int) -> tf.data.Dataset:
     return batches.map(views, num_parallel_calls=cores()).prefetch(2)
 
 
-def drawing(iterator: Iterator, images: int = IMAGES_PER_ROUND) -> Callable[[], float]:
+def drawing(iterator: Iterator[Any], images: int = IMAGES_PER_ROUND) -> Callable[[], float]:
     def seconds() -> float:
         for _ in range(IN_STOCK):
             next(iterator)
@@ -182,4 +183,4 @@ def drawing(iterator: Iterator, images: int = IMAGES_PER_ROUND) -> Callable[[], 
     return seconds
 
 
-INPUT_BENCHMARKS: dict[str, Callable[[BenchmarkConfig], list]] = {"input": images_per_second}
+INPUT_BENCHMARKS: dict[str, Benchmark] = {"input": images_per_second}

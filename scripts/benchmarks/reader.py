@@ -17,7 +17,7 @@ from input.config import InputConfig
 from input.manifest import Manifest, Shard, load_index, save_index
 from input.randomness import shuffle
 from input.reader import RecordReader
-from scripts.benchmarks.comparison import Comparison, compare, measure_in_turn
+from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
 from scripts.benchmarks.input import MICRO_BATCH_SIZE, drawing
 from scripts.benchmarks.records import write_records
@@ -63,7 +63,7 @@ def _graph_reader(reader: RecordReader, numbers: np.ndarray) -> tf.data.Dataset:
     files = tf.constant([str(manifest.folder / shard.file) for shard in manifest.shards])
     shards, offsets, _ = load_index(manifest).locate(numbers)
 
-    def record(shard, offset):
+    def record(shard: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
         dataset = tf.raw_ops.TFRecordDatasetV2(
             filenames=[files[shard]],
             compression_type="",
@@ -185,7 +185,7 @@ def _synthetic(folder: Path, shards: int, records: int) -> Manifest:
     )
 
 
-READER_BENCHMARKS: dict[str, Callable[[BenchmarkConfig], list]] = {
+READER_BENCHMARKS: dict[str, Benchmark] = {
     "reader": records_per_second,
     "start": start_of_a_run,
     "index": index_and_order,

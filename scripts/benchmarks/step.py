@@ -5,8 +5,9 @@ A benchmark is a function of a BenchmarkConfig that returns Comparisons; STEP_BE
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,7 +18,7 @@ from input.config import InputConfig
 from models.build import build_model
 from models.config import ModelConfig
 from models.layers import FusedBatchNorm, Pixels
-from scripts.benchmarks.comparison import Comparison, compare, measure_in_turn
+from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
 from trainer import loop, optimizers, step
 from trainer.config import OptimizerConfig
@@ -89,7 +90,7 @@ def exact_sum(config: BenchmarkConfig) -> list[Comparison]:
     return [compare("resnet50, 64 px, 2 micro-batches of 8", rates, "exact", "fast")]
 
 
-STEP_BENCHMARKS: dict[str, Callable[[BenchmarkConfig], list]] = {
+STEP_BENCHMARKS: dict[str, Benchmark] = {
     "loop": loop_overhead,
     "fit": against_fit,
     "exact": exact_sum,
@@ -111,7 +112,9 @@ class _Setup:
         """Synthetic micro-batches."""
         return synthetic.train(self.plan, self._image_size, CLASSES)
 
-    def step(self, build: Callable[[], keras.Model], reduction: str = "exact"):
+    def step(
+        self, build: Callable[[], keras.Model], reduction: str = "exact"
+    ) -> tuple[step.Train, Iterator[Any]]:
         """The traced step of a new model, and an iterator over synthetic input."""
         with self.strategy.scope():
             model = build()
@@ -130,7 +133,7 @@ class _Setup:
         return train, iter(distribute(lambda _: self.dataset()))
 
 
-def _call(train, iterator, steps: int) -> Callable[[], None]:
+def _call(train: step.Train, iterator: Iterator[Any], steps: int) -> Callable[[], None]:
     """A call of the traced function for that many steps, its result waited for."""
     first, count = tf.constant(0, tf.int64), tf.constant(steps, tf.int64)
     return lambda: train(iterator, first, count).loss.numpy()

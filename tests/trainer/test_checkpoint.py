@@ -89,6 +89,10 @@ DAMAGE = {
     "state without a step": lambda folder: (folder / "state.json").write_text("{}"),
     "state of another step": lambda folder: change_state(folder, step=2),
     "state with a step that is a text": lambda folder: change_state(folder, step="3"),
+    "no files, as its state says": lambda folder: (
+        change_state(folder, files={}),
+        [path.unlink() for path in folder.glob("weights*")],
+    ),
     "state with a key too many": lambda folder: change_state(folder, colour="red"),
 }
 

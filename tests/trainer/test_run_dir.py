@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -163,9 +161,11 @@ def test_a_killed_launch_leaves_no_lock(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE
     ) as holder:
-        assert holder.stdout.readline() == b"locked\n"
-        assert "Another process trains in" in error(run_dir.lock, tmp_path)
-        os.kill(holder.pid, signal.SIGKILL)
+        try:
+            assert holder.stdout.readline() == b"locked\n"
+            assert "Another process trains in" in error(run_dir.lock, tmp_path)
+        finally:
+            holder.kill()
     run_dir.lock(tmp_path).close()
 
 

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeAlias
 
 from trainer.errors import ClusterError, PreemptedError, TrainerError
 from trainer.launch import reaper
@@ -29,6 +29,10 @@ TAIL_LINES = 40  # of the worker that failed, shown again
 BACK_OFF_SECONDS = (1, 2, 5, 15, 60)  # before the first restart, the second, ..
 INTERRUPT_SECONDS = 3  # from Ctrl-C to SIGKILL
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+# Ends of workers, (number, exit code), and signals that the launcher has received.
+Events: TypeAlias = "queue.SimpleQueue[signal.Signals | tuple[int, int]]"
 
 
 class Ended(NamedTuple):
@@ -77,9 +81,9 @@ def launch(command: Sequence[str], config: LaunchConfig) -> int:
                 f"samestep-launch: restart {restarts} of {config.max_restarts} in {seconds} s",
                 flush=True,
             )
-            with contextlib.suppress(queue.Empty):
-                received = events.get(timeout=seconds)
-                return INTERRUPTED if received == signal.SIGINT else PreemptedError.exit_code
+            with contextlib.suppress(queue.Empty):  # only signals come now: all workers have ended
+                stop = events.get(timeout=seconds)
+                return INTERRUPTED if stop == signal.SIGINT else PreemptedError.exit_code
 
 
 def root_cause(ends: Sequence[Ended]) -> Ended:
@@ -121,7 +125,7 @@ class _Attempt:
         workers: int,
         gpus: Sequence[Sequence[str]],
         logs: Path,
-        events: queue.SimpleQueue,
+        events: Events,
     ):
         self._events = events
         self._mark = f"{MARK}={secrets.token_hex(8)}"
@@ -134,7 +138,7 @@ class _Attempt:
             start_new_session=True,
         )
         addresses = tuple(f"127.0.0.1:{port}" for port in _free_ports(workers))
-        self._processes: list[subprocess.Popen] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._readers: list[threading.Thread] = []
         for worker in range(workers):
             environment = {
@@ -224,11 +228,11 @@ class _Attempt:
                 self._tails[worker].append(text)
                 print(f"[{worker}] {text}", flush=True)
 
-    def _wait(self, worker: int, process: subprocess.Popen) -> None:
+    def _wait(self, worker: int, process: subprocess.Popen[bytes]) -> None:
         self._events.put((worker, process.wait()))
 
     @staticmethod
-    def _thread(what: Callable[..., None], *arguments) -> threading.Thread:
+    def _thread(what: Callable[..., None], *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=what, args=arguments, daemon=True)
         thread.start()
         return thread
@@ -247,9 +251,9 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _events() -> Iterator[queue.SimpleQueue]:
+def _events() -> Iterator[Events]:
     """A queue for the ends of workers, which SIGINT and SIGTERM are put into too."""
-    events: queue.SimpleQueue = queue.SimpleQueue()  # safe to put into from a signal handler
+    events: Events = queue.SimpleQueue()  # safe to put into from a signal handler
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {n: signal.signal(n, lambda n, _: events.put(signal.Signals(n))) for n in numbers}
     try:

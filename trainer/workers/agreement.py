@@ -108,8 +108,8 @@ def _build_sum(
     strategy: tf.distribute.Strategy, local_replicas: int
 ) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int64)])
-    def total(rows):
-        def replica():
+    def total(rows: tf.Tensor) -> tf.Tensor:
+        def replica() -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             # One replica speaks for its worker; the others add nothing.
             first = context.replica_id_in_sync_group % local_replicas == 0

@@ -19,7 +19,7 @@ def watched() -> Iterator[Callable[[], bool]]:
         return
     requested = False
 
-    def note(*_) -> None:
+    def note(*_: object) -> None:
         nonlocal requested
         requested = True
 

@@ -126,6 +126,7 @@ def changed(**changes) -> bytes:
         ),
         (changed(triple=[1, 2]), "f.json: triple has 2 entries, not 3"),
         (changed(notes={"a b": 1}), 'f.json: notes."a b" is 1, not a text'),
+        (changed(notes={"a\0": "x"}), 'f.json: notes is "a\\u0000", which is not text'),
         (changed(name=["x" * 100]), f'f.json: name is ["{"x" * 58}.., not a text'),
     ],
 )

@@ -55,25 +55,14 @@ def test_where_there_is_none_nothing_is_waited_for(others):
     assert [process.poll() for process in others] == [None] * 3
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_the_program_kills_them_when_its_launcher_has_ended(others, end):
+def test_the_program_kills_them_when_its_launcher_has_ended(others):
+    """Which is when its stdin is closed; test_local.py kills a launcher."""
     marked = sleeping()
     argv = [sys.executable, "-I", "-S", reaper.__file__, MARK]
-    # The launcher: it holds the other end of the reaper's stdin.
-    with (
-        subprocess.Popen(
-            ["bash", "-c", f"sleep 600 | {{ echo ready; exec {' '.join(argv)}; }}"],
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as shell,
-    ):
-        assert shell.stdout.readline() == "ready\n"
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as program:
         with pytest.raises(subprocess.TimeoutExpired):
             marked.wait(timeout=0.5)
-        (writer,) = subprocess.run(
-            ["pgrep", "-P", str(shell.pid), "-x", "sleep"], capture_output=True, text=True
-        ).stdout.split()
-        os.kill(int(writer), end)
-        assert shell.wait(timeout=60) == 0
+        program.stdin.close()
+        assert program.wait(timeout=60) == 0
     assert marked.wait(timeout=60) == -signal.SIGKILL
     assert [process.poll() for process in others] == [None] * 3

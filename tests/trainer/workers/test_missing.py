@@ -47,8 +47,10 @@ def watching(seconds: float, *addresses: str):
         with subprocess.Popen(
             [*argv, *addresses], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as watch:
-            yield worker, watch
-        worker.kill()
+            try:
+                yield worker, watch
+            finally:
+                worker.kill()
 
 
 def test_a_worker_whose_peers_do_not_come_is_aborted(listening, silent):
