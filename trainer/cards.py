@@ -56,7 +56,7 @@ def start_rows(
         before = first.environment.get(name)
         if before != value:
             yield (
-                "attention",
+                "warning",
                 f"{name} was {before} at the first launch and is {value} now: the bits may differ "
                 "from those of a run that was never stopped",
             )

@@ -1,4 +1,4 @@
-"""What a micro-batch's logits are worth: cross entropy, and how many of them are right."""
+"""Cross entropy of a micro-batch's logits, and how many of them are right."""
 
 import tensorflow as tf
 

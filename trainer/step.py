@@ -109,7 +109,7 @@ def build_train(
     internals.use_reduced_gradients(optimizer)
 
     def reseed(step, micro_batch):
-        """Dropout and its kin draw from (seed, layer, step, micro-batch), whatever replica runs."""
+        """Dropout and other random layers draw from (seed, layer, step, micro-batch) only."""
         for layer, state in enumerate(seeds):
             key = tf.constant([seed, layer], state.value.dtype)
             for number in (step, micro_batch):

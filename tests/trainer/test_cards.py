@@ -38,7 +38,7 @@ def test_what_a_new_run_starts_from(job):
     assert rows["model"] == f"cnn, {parameters:,} parameters, 16 pixels, float32"
     assert rows["audit"] == "nothing reshapes the batch before block1_conv"
     assert rows["start"] == "step 0, a new run"
-    assert "attention" not in rows
+    assert "warning" not in rows
 
 
 def test_a_resumed_run_says_where_it_goes_on(job):
@@ -49,7 +49,7 @@ def test_what_may_change_the_bits_is_said(job):
     first = replace(
         job.definition, environment={**job.definition.environment, "tensorflow": "2.20.0"}
     )
-    said = start(job, first=first)["attention"]
+    said = start(job, first=first)["warning"]
     now = job.definition.environment["tensorflow"]
     assert said.startswith(f"tensorflow was 2.20.0 at the first launch and is {now} now: ")
 

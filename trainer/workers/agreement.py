@@ -25,7 +25,6 @@ class Workers:
         self.index = index
         self.count = count
         self.chief = index == 0  # writes what there is one of: checkpoints, events, metrics
-        self._strategy = strategy
         self._sum = _build_sum(strategy, strategy.num_replicas_in_sync // count)
 
     def gather(self, numbers: Sequence[int]) -> np.ndarray:
