@@ -220,13 +220,14 @@ class _Attempt:
                     os.killpg(process.pid, number)
 
     def _copy(self, worker: int, output: IO[bytes], log: IO[bytes]) -> None:
-        with log:
+        with output, log:
             for line in output:
                 log.write(line)
                 log.flush()
                 text = line.decode(errors="replace").rstrip("\n")
                 self._tails[worker].append(text)
-                print(f"[{worker}] {text}", flush=True)
+                # In one write: print's own newline is another, and a thread may get in between.
+                print(f"[{worker}] {text}\n", end="", flush=True)
 
     def _wait(self, worker: int, process: subprocess.Popen[bytes]) -> None:
         self._events.put((worker, process.wait()))

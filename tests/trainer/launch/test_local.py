@@ -1,5 +1,6 @@
 """Workers of this machine: their logs, their ends, restarts, and nothing that survives."""
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from tests.conftest import ROOT
 from tests.trainer.workers.runs import launch_of
 from trainer.errors import TrainerError
 from trainer.launch import local
+from trainer.launch.config import LaunchConfig
 from trainer.launch.local import Ended
 
 
@@ -26,6 +28,21 @@ def test_every_worker_has_its_prefix_its_log_and_its_number(tmp_path):
         assert json.loads(configuration)["task"] == {"type": "worker", "index": worker}
         for line in (said, configuration):
             assert f"[{worker}] {line}" in done.stdout.splitlines()
+
+
+def test_a_line_of_a_worker_is_one_write(tmp_path, monkeypatch):
+    """So that lines of several workers, each shown by a thread of its own, are never joined."""
+    written = []
+
+    class Stdout(io.StringIO):
+        def write(self, text):
+            written.append(text)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stdout", Stdout())
+    config = LaunchConfig(workers=2, logs=str(tmp_path))
+    assert local.launch(["echo", "said"], config) == 0
+    assert sorted(filter(None, written)) == ["[0] said\n", "[1] said\n"]
 
 
 def test_the_root_cause_comes_first_and_its_code_is_returned(tmp_path):
