@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.backend.common import global_state
 
 _COUNTERS = "object_name_uids"  # layer class -> how many have been named
@@ -44,3 +46,38 @@ def reason(error: ValueError) -> str:
     """
     bold = re.search(r"\x1b\[1m(.*)\x1b\[0m", str(error), re.DOTALL)
     return " ".join((bold[1] if bold else str(error)).split()).rstrip(".")
+
+
+@contextmanager
+def recorded_all_reduces() -> Iterator[list[str]]:
+    """Gives the name scopes in which the body calls ReplicaContext.all_reduce.
+
+    With one replica, or on CPUs, an all-reduce leaves no operation of its own in the graph.
+    """
+    context, scopes = tf.distribute.ReplicaContext, list[str]()
+    original = context.all_reduce
+
+    def all_reduce(self: Any, reduce_op: Any, value: Any, options: Any = None) -> Any:
+        scopes.append(tf.compat.v1.get_default_graph().get_name_scope())
+        return original(self, reduce_op, value, options)
+
+    context.all_reduce = all_reduce
+    try:
+        yield scopes
+    finally:
+        context.all_reduce = original
+
+
+def operations(graph: Any) -> Iterator[tf.Operation]:
+    """The operations of a function's graph, and of the functions that it calls.
+
+    TensorFlow 2.21 keeps those in graph._functions; its public graph_def has no operations.
+    """
+    yield from graph.get_operations()
+    for function in graph._functions.values():
+        yield from operations(function.graph)
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """The model and its layers at every depth; Model.layers has those of the first only."""
+    return list(model._flatten_layers())

@@ -23,7 +23,11 @@ LEAF_IMPORTS = {
     "trainer.optimizers": {"trainer.config"},
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {"trainer.internals", "trainer.run_dir", "trainer.state"},
-    "trainer.step": {"trainer.fixed_point", "trainer.internals", "trainer.losses"},
+    "trainer.step": {
+        *("trainer.errors", "trainer.fixed_point", "trainer.internals", "trainer.losses"),
+        "trainer.sums",
+    },
+    "trainer.sums": {"trainer.fixed_point"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},
     "trainer.launch.": {"trainer.workers.discovery", "trainer.launch."},
 }

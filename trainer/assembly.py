@@ -17,7 +17,8 @@ from input.manifest import Manifest
 from input.order import Plan
 from input.reader import RecordReader
 from models.build import build_model
-from trainer import optimizers, run_dir, step
+from models.inspection import assigned_variables
+from trainer import internals, optimizers, run_dir, step
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
 from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
@@ -115,6 +116,7 @@ def training(job: Job) -> Training:
         job.model,
         optimizer,
         schedule,
+        statistics=statistics(job.model, plan),
         images_per_step=plan.images_per_step,
         micro_batches=plan.micro_batches,
         seed=config.run.seed,
@@ -123,6 +125,12 @@ def training(job: Job) -> Training:
         reduction=config.run.reduction,
     )
     return Training(plan, schedule, optimizer, train)
+
+
+def statistics(model: keras.Model, plan: Plan) -> list[keras.Variable]:
+    """The moving statistics that a model assigns in training. Raises ModelError."""
+    assigned = assigned_variables(model, plan.images_per_micro_batch)
+    return [variable for variable in assigned if not internals.is_seed(variable)]
 
 
 def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator[Any]:

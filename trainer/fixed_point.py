@@ -18,14 +18,19 @@ GRADIENT_BITS = 50
 STATISTIC_BITS = 34
 
 
-def limit(bits: int, addends: int) -> float:
-    """What the magnitude of each of `addends` numbers must stay below: their int64 sum fits."""
-    return 2.0 ** (63 - bits) / addends
+def limit(addends: int) -> float:
+    """What the magnitude of each of `addends` scaled numbers must stay below: their sum fits."""
+    return 2.0**63 / addends
 
 
-def encode(x: tf.Tensor, bits: int) -> tf.Tensor:
-    """float32[...] -> int64[...]: round(x * 2**bits), half to even; |x| must be below `limit`."""
-    return tf.cast(tf.round(x * 2.0**bits), tf.int64)
+def scale(x: tf.Tensor, bits: int) -> tf.Tensor:
+    """float32[...] -> float32[...]: x * 2**bits, exact; too large becomes infinite."""
+    return x * 2.0**bits
+
+
+def encode(scaled: tf.Tensor) -> tf.Tensor:
+    """float32[...] -> int64[...]: rounded half to even; |scaled| must be below `limit`."""
+    return tf.cast(tf.round(scaled), tf.int64)
 
 
 def decode(total: tf.Tensor, bits: int) -> tf.Tensor:
@@ -33,11 +38,11 @@ def decode(total: tf.Tensor, bits: int) -> tf.Tensor:
     return tf.cast(total, tf.float32) * 2.0**-bits
 
 
-def count_overflows(tensors: list[tf.Tensor], bits: int, addends: int) -> tf.Tensor:
-    """int64[]: how many of the float32 tensors hold a NaN, an infinity or a number beyond `limit`.
+def overflows(scaled: tf.Tensor, addends: int) -> tf.Tensor:
+    """float32[...] -> int64[]: 1 where a number is NaN, infinite or beyond `limit`, else 0.
 
     Both bounds are tested with <, which a NaN fails too.
     """
-    bound = limit(bits, addends)
-    fit = [(tf.reduce_max(x) < bound) & (tf.reduce_min(x) > -bound) for x in tensors]
-    return tf.cast(len(tensors), tf.int64) - tf.math.count_nonzero(fit, dtype=tf.int64)
+    bound = limit(addends)
+    fits = (tf.reduce_max(scaled) < bound) & (tf.reduce_min(scaled) > -bound)
+    return tf.cast(~fits, tf.int64)

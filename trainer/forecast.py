@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from input import order, pipeline
 from input.manifest import INDEX_BYTES, Manifest
 from input.order import Plan
-from trainer import assembly, internals
+from trainer import assembly
 from trainer.assembly import TRAIN, VALIDATION
 from trainer.config import Config
 from trainer.errors import TrainerError
+from trainer.sums import Layout
 
 BITS, GIGA = 8, 1e9
 
@@ -62,12 +62,13 @@ def forecast(
     plan = order.plan(inputs, manifest.records, replicas)
     dtype = np.dtype(manifest.schema.raw_dtype or np.uint8)
     model = assembly.new_model(config, inputs, len(manifest.classes), dtype.name)
-    counted = [variable for variable in model.variables if not internals.is_seed(variable)]
-    parameters = sum(_numbers(variable) for variable in counted if variable.trainable)
-    statistics = sum(_numbers(variable) for variable in counted if not variable.trainable)
-    exact = config.run.reduction == "exact" and plan.micro_batches > 1
-    # Gradients, changes of statistics, loss and weight; two counts.
-    reduced = (parameters + statistics + 2) * (8 if exact else 4) + 2 * 8
+    layout = Layout(
+        [variable.shape for variable in model.trainable_variables],
+        [variable.shape for variable in assembly.statistics(model, plan)],
+        micro_batches=plan.micro_batches,
+        exact=config.run.reduction == "exact" and plan.micro_batches > 1,
+    )
+    parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     record_bytes = sum(shard.bytes for shard in manifest.shards) / manifest.records
     pixels_bytes = inputs.image_size**2 * 3 * dtype.itemsize
     images_waiting = (pipeline.PARALLEL + pipeline.READY) * plan.images_per_micro_batch
@@ -81,9 +82,13 @@ def forecast(
         read_bytes_per_step=record_bytes * plan.images_per_step / workers,
         index_bytes=sum(each.records for each in manifests.values()) * INDEX_BYTES,
         waiting_bytes=images_waiting * (record_bytes + pixels_bytes),
-        reduced_bytes=reduced,
+        reduced_bytes=layout.bytes,
         # A ring sends and receives 2 (W - 1) / W times what is reduced (Patarasuk and Yuan 2009).
-        ring_seconds=2 * (workers - 1) / workers * reduced / (bandwidth_gigabits * GIGA / BITS),
+        ring_seconds=2
+        * (workers - 1)
+        / workers
+        * layout.bytes
+        / (bandwidth_gigabits * GIGA / BITS),
         compute_seconds=images_of_replica / images_per_second if images_per_second else None,
     )
 
@@ -126,10 +131,6 @@ def rows(found: Forecast) -> Iterator[tuple[str, str]]:
         f"{seconds * found.total_steps / 3600:.2f} hours in all, without evaluations",
     )
     yield "efficiency", f"{compute / seconds:.0%} of {plan.replicas} replicas without communication"
-
-
-def _numbers(variable: keras.Variable) -> int:
-    return int(np.prod(variable.shape))
 
 
 def _manifest(config: Config, split: str) -> Manifest:

@@ -5,26 +5,17 @@ each, one after the other, and everything that is summed over micro-batches goes
 `fixed_point`: the sums, and so the weights, are the same bits for every R.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
 
 from trainer import fixed_point, internals
-from trainer.fixed_point import GRADIENT_BITS, STATISTIC_BITS
+from trainer.errors import TrainerError
+from trainer.fixed_point import STATISTIC_BITS
 from trainer.losses import count_correct, cross_entropy
-
-
-class Sums(NamedTuple):
-    """What one or more micro-batches add to a step: float32, or int64 fixed point."""
-
-    gradients: list[tf.Tensor]
-    statistics: list[tf.Tensor]  # changes of the moving statistics
-    loss: tf.Tensor  # sum(weight * cross entropy) / images of a whole step
-    weight: tf.Tensor  # images that count
-    correct: tf.Tensor  # of those, classified right
-    overflows: tf.Tensor  # tensors that fixed point cannot hold: NaN, infinite or too large
+from trainer.sums import Layout, Sums
 
 
 class History(NamedTuple):
@@ -69,6 +60,7 @@ def build_train(
     optimizer: keras.optimizers.Optimizer,
     schedule: Callable[[tf.Tensor], tf.Tensor],
     *,
+    statistics: Sequence[keras.Variable],
     images_per_step: int,
     micro_batches: int,
     seed: int,
@@ -79,6 +71,7 @@ def build_train(
     """Returns train(iterator, first_step, steps) -> History, a tf.function that is traced once.
 
     schedule: step -> learning rate.
+    statistics: the float32 variables that the model assigns in training, such as moving averages.
     iterator: a distributed iterator over (image [M, S, S, 3], label int32[M] or soft
     float32[M, classes], weight float32[M]), drawn `micro_batches` / replicas times a step.
     first_step, steps: int64 tensors.
@@ -86,26 +79,17 @@ def build_train(
     """
     variables = model.trainable_variables
     seeds = [v for v in model.non_trainable_variables if internals.is_seed(v)]
-    statistics = [v for v in model.non_trainable_variables if not internals.is_seed(v)]
     _check_statistics(statistics)
     draws = micro_batches // strategy.num_replicas_in_sync
-    exact = reduction == "exact" and micro_batches > 1
-
+    layout = Layout(
+        [v.shape for v in variables],
+        [v.shape for v in statistics],
+        micro_batches=micro_batches,
+        exact=reduction == "exact" and micro_batches > 1,
+    )
     with strategy.scope():
         optimizer.build(variables)
-        dtype = tf.int64 if exact else tf.float32
-        accumulators = (
-            Sums(
-                gradients=[_accumulator(v.shape, dtype) for v in variables],
-                statistics=[_accumulator(v.shape, dtype) for v in statistics],
-                loss=_accumulator((), dtype),
-                weight=_accumulator((), dtype),
-                correct=_accumulator((), tf.int64),
-                overflows=_accumulator((), tf.int64),
-            )
-            if draws > 1
-            else None
-        )
+        accumulator: Any = _accumulator(layout) if draws > 1 else None
     internals.use_reduced_gradients(optimizer)
 
     def reseed(step, micro_batch):
@@ -116,7 +100,8 @@ def build_train(
                 key = tf.random.experimental.stateless_fold_in(key, number, alg="philox")
             state.assign(key)
 
-    def micro_batch_sums(batch, step, micro_batch) -> Sums:
+    def micro_batch_sums(batch, step, micro_batch):
+        """Replica context: a micro-batch -> its vector of sums."""
         image, label, weight = batch
         reseed(step, micro_batch)
         before = [tf.identity(v.value) for v in statistics]
@@ -134,60 +119,33 @@ def build_train(
         changes = [v.value - old for v, old in zip(statistics, before, strict=True)]
         for v, old in zip(statistics, before, strict=True):
             v.assign(old)  # every micro-batch of a step starts from the same statistics
-        sums = Sums(
-            [tf.convert_to_tensor(g) for g in gradients],
-            changes,
-            loss,
-            tf.reduce_sum(weight),
-            count_correct(label, logits, weight),
-            tf.constant(0, tf.int64),
-        )
-        return encode(sums) if exact else sums
-
-    def encode(sums: Sums) -> Sums:
-        overflows = fixed_point.count_overflows(sums.gradients, GRADIENT_BITS, micro_batches)
-        overflows += fixed_point.count_overflows(
-            [*sums.statistics, sums.loss, sums.weight], STATISTIC_BITS, micro_batches
-        )
-        return Sums(
-            [fixed_point.encode(g, GRADIENT_BITS) for g in sums.gradients],
-            [fixed_point.encode(s, STATISTIC_BITS) for s in sums.statistics],
-            fixed_point.encode(sums.loss, STATISTIC_BITS),
-            fixed_point.encode(sums.weight, STATISTIC_BITS),
-            sums.correct,
-            overflows,
-        )
-
-    def decode(sums: Sums) -> Sums:
-        return sums._replace(
-            gradients=[fixed_point.decode(g, GRADIENT_BITS) for g in sums.gradients],
-            statistics=[fixed_point.decode(s, STATISTIC_BITS) for s in sums.statistics],
-            loss=fixed_point.decode(sums.loss, STATISTIC_BITS),
-            weight=fixed_point.decode(sums.weight, STATISTIC_BITS),
+        return layout.pack(
+            Sums(
+                gradients=[tf.convert_to_tensor(g) for g in gradients],
+                statistics=changes,
+                loss=loss,
+                weight=tf.reduce_sum(weight),
+                correct=count_correct(label, logits, weight),
+                overflows=tf.constant(0, tf.int64),
+            )
         )
 
     def accumulate(batch, step, draw):
-        """Replica context: the draw-th micro-batch of this replica, added to its accumulators."""
-        sums = micro_batch_sums(batch, step, global_micro_batch(draw))
-        for total, part in zip(tf.nest.flatten(accumulators), tf.nest.flatten(sums), strict=True):
-            total.assign_add(part)
+        """Replica context: the draw-th micro-batch of this replica, added to its accumulator."""
+        accumulator.assign_add(micro_batch_sums(batch, step, global_micro_batch(draw)))
 
     def global_micro_batch(draw):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.cast(replica, tf.int64) * draws + draw
 
-    def take_accumulators() -> Sums:
-        taken = tf.nest.map_structure(lambda a: tf.identity(a.read_value()), accumulators)
-        for total in tf.nest.flatten(accumulators):
-            total.assign(tf.zeros_like(total))
+    def take_accumulator():
+        taken = tf.identity(accumulator.read_value())
+        accumulator.assign(tf.zeros_like(taken))
         return taken
 
-    def reduce(sums: Sums):
+    def reduce(vector):
         """Replica context: this replica's sums -> the step's gradients, statistics, metrics."""
-        flat = tf.distribute.get_replica_context().all_reduce("SUM", tf.nest.flatten(sums))
-        sums = tf.nest.pack_sequence_as(sums, flat)
-        if exact:
-            sums = decode(sums)
+        sums = layout.unpack(tf.distribute.get_replica_context().all_reduce("SUM", vector))
         # Padded and bad slots have weight 0: the mean is over the images that are there. The factor
         # is exactly 1 for a full batch, and NaN (a skipped step) for a batch without any image.
         correction = images_per_step / sums.weight
@@ -220,7 +178,7 @@ def build_train(
         else:
             for draw in tf.range(tf.constant(draws, tf.int64)):
                 strategy.run(accumulate, args=(next(iterator), step, draw))
-            reduced = strategy.run(lambda: reduce(take_accumulators()))
+            reduced = strategy.run(lambda: reduce(take_accumulator()))
         gradients, changes, row, applied = reduced
         # The condition stands outside the replicas: an optimizer's update calls merge_call, which
         # TensorFlow does not allow inside a replica's tf.cond.
@@ -248,9 +206,10 @@ def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Eval
         logits = model(image, training=False)
         losses = weight * cross_entropy(label, logits)
         loss = tf.reduce_sum(losses)
+        scaled = fixed_point.scale(loss, STATISTIC_BITS)
         return (
-            fixed_point.encode(loss, STATISTIC_BITS),
-            fixed_point.count_overflows([loss], STATISTIC_BITS, 1),
+            fixed_point.encode(scaled),
+            fixed_point.overflows(scaled, addends=1),
             tf.math.count_nonzero(weight, dtype=tf.int64),
             count_correct(label, logits, weight),
         )
@@ -271,20 +230,20 @@ def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Eval
     return evaluate
 
 
-def _accumulator(shape, dtype) -> tf.Variable:
-    """A variable that each replica adds to on its own."""
+def _accumulator(layout: Layout) -> tf.Variable:
+    """A vector that each replica adds to on its own."""
     return tf.Variable(
-        tf.zeros(shape, dtype),
+        tf.zeros([layout.size], layout.dtype),
         trainable=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.SUM,
     )
 
 
-def _check_statistics(statistics: list[keras.Variable]) -> None:
+def _check_statistics(statistics: Sequence[keras.Variable]) -> None:
     for v in statistics:
         if v.dtype != "float32":
-            raise TypeError(
+            raise TrainerError(
                 f"Variable {v.path} is {v.dtype}: what a model updates in training is averaged "
                 "over the micro-batches of a step, which needs float32. Make it float32, or "
                 "trainable."

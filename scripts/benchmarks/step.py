@@ -17,6 +17,7 @@ from input import order, synthetic
 from input.config import InputConfig
 from models.build import build_model
 from models.config import ModelConfig
+from models.inspection import assigned_variables
 from models.layers import FusedBatchNorm, Pixels
 from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
@@ -124,6 +125,7 @@ class _Setup:
             model,
             optimizer,
             self.schedule,
+            statistics=assigned_variables(model, self.plan.images_per_micro_batch),
             images_per_step=self.plan.images_per_step,
             micro_batches=self.plan.micro_batches,
             seed=0,

@@ -8,7 +8,7 @@ from input.config import ResolvedInput
 from models.build import build_model
 from models.config import ModelConfig
 from tests.conftest import CLASSES
-from trainer import optimizers, step
+from trainer import assembly, optimizers, step
 from trainer.config import OptimizerConfig
 
 INPUT = ResolvedInput(global_batch_size=32, micro_batch_size=8, image_size=32, augment="standard")
@@ -35,6 +35,7 @@ class Training:
             self.model,
             self.optimizer,
             self.rate,
+            statistics=assembly.statistics(self.model, self.plan),
             images_per_step=self.plan.images_per_step,
             micro_batches=self.plan.micro_batches,
             seed=5,

@@ -10,7 +10,7 @@ from models.build import build_model
 from models.config import ModelConfig
 from models.layers import Pixels
 from tests.conftest import CLASSES
-from trainer import optimizers, step
+from trainer import assembly, optimizers, step
 from trainer.audit import AuditError, audit
 from trainer.config import OptimizerConfig
 
@@ -27,6 +27,7 @@ def trace(strategy, build, micro_batches=4, change=lambda *batch: batch):
         Changed(model, change),
         optimizer,
         optimizers.build_schedule(OptimizerConfig(), 10, 1),
+        statistics=assembly.statistics(model, plan),
         images_per_step=plan.images_per_step,
         micro_batches=micro_batches,
         seed=0,

@@ -12,6 +12,7 @@ from models.layers import FusedBatchNorm, Pixels
 from tests.conftest import CLASSES
 from tests.trainer.steps import INPUT, Training, assert_same
 from trainer.config import OptimizerConfig
+from trainer.errors import TrainerError
 
 
 def plain_model():
@@ -154,20 +155,36 @@ def test_a_regulariser_counts_once_a_step(strategies, reader):
     np.testing.assert_allclose(*kernels, rtol=1e-5)
 
 
+class Counting(keras.layers.Layer):
+    """A layer with an integer weight, which it counts its calls in, or leaves alone."""
+
+    def __init__(self, counts: bool):
+        super().__init__()
+        self.counts = counts
+
+    def build(self, _):
+        self.calls = self.add_weight(name="calls", dtype="int32", trainable=False)
+
+    def call(self, x):
+        if self.counts:
+            self.calls.assign(self.calls + 1)
+        return x
+
+
+def counting(counts: bool) -> keras.Model:
+    image = keras.Input((32, 32, 3), dtype="uint8")
+    return keras.Model(image, Counting(counts)(plain_model()(image)))
+
+
 def test_integer_statistics_are_refused(strategies, reader):
-    class Counting(keras.layers.Layer):
-        def build(self, _):
-            self.calls = self.add_weight(name="calls", dtype="int32", trainable=False)
+    with pytest.raises(TrainerError, match="calls is int32"):
+        Training(strategies[1], reader, lambda: counting(True), OptimizerConfig())
 
-        def call(self, x):
-            return x
 
-    def counting():
-        image = keras.Input((32, 32, 3), dtype="uint8")
-        return keras.Model(image, Counting()(plain_model()(image)))
-
-    with pytest.raises(TypeError, match="calls is int32"):
-        Training(strategies[1], reader, counting, OptimizerConfig())
+def test_an_integer_that_is_never_assigned_is_no_statistic(strategies, reader):
+    """As the count of Keras' Normalization, in EfficientNet."""
+    training = Training(strategies[2], reader, lambda: counting(False), OptimizerConfig())
+    assert training.run(0, 2).applied.tolist() == [1, 1]
 
 
 def test_dropout_draws_anew_for_every_step_and_micro_batch(strategies, reader):

@@ -74,11 +74,14 @@ def launch_of(command: str, *flags: str, tmp_path: Path) -> subprocess.Completed
 class Launch:
     """samestep-launch with samestep-train in its workers."""
 
-    def __init__(self, data_dir, run: Path, workers: int, cpus: int, epochs: int, *flags: str):
+    def __init__(
+        self, data_dir, run: Path, workers: int, cpus: int, epochs: int, *flags: str, train=()
+    ):
+        """flags: of the launcher. train: more flags of samestep-train."""
         self.run = run
         self.log = run.with_suffix(".log")
         launch = [f"--workers={workers}", f"--logs={run}-logs", "--grace_seconds=10", *flags]
-        train = [*TRAIN, f"--data_dir={data_dir}", f"--run_dir={run}", f"--epochs={epochs}"]
+        train = [*TRAIN, *train, f"--data_dir={data_dir}", f"--run_dir={run}", f"--epochs={epochs}"]
         command = [sys.executable, "-m", "scripts.train", *train, f"--virtual_cpus={cpus}"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -132,9 +135,9 @@ def steps_done(run: Path) -> int:
     return max((int(step[1]) for step in steps if step), default=0)
 
 
-def train_alone(data_dir, run: Path, epochs: int, cpus: int) -> str:
-    """One process without a launcher; the fingerprint at its end."""
-    flags = [*TRAIN, f"--data_dir={data_dir}", f"--run_dir={run}", f"--epochs={epochs}"]
+def train_alone(data_dir, run: Path, epochs: int, cpus: int, *train: str) -> str:
+    """One process without a launcher; the fingerprint at its end. train: more flags."""
+    flags = [*TRAIN, *train, f"--data_dir={data_dir}", f"--run_dir={run}", f"--epochs={epochs}"]
     command = [sys.executable, "-m", "scripts.train", *flags, f"--virtual_cpus={cpus}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return fingerprint(run)

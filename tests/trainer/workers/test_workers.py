@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from tests.trainer.workers.runs import PATIENCE_SECONDS, TRAIN, Launch, launch_of, train_alone
 
 EPOCHS = 4  # of 5 steps
+FAST = "--reduction=fast"
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,24 @@ def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, worke
     evaluated = r"^\[(\d)\] epoch (\d+): accuracy \S+ on 43/43, loss"
     said = re.findall(evaluated, launch.log.read_text(), re.MULTILINE)
     assert said == [("0", str(epoch)) for epoch in range(1, EPOCHS + 1)]
+
+
+@pytest.fixture(scope="module")
+def alone_fast(data_dir, tmp_path_factory) -> Path:
+    """One epoch with float32 sums on one CPU."""
+    run = tmp_path_factory.mktemp("fast") / "run"
+    train_alone(data_dir, run, 1, 1, FAST)
+    return run
+
+
+@pytest.mark.parametrize(("workers", "cpus"), [(1, 2), (2, 1), (2, 2)])
+def test_fast_reduction_agrees_to_rounding(alone_fast, data_dir, tmp_path, workers, cpus):
+    run = tmp_path / "run"
+    launch = Launch(data_dir, run, workers, cpus, 1, train=[FAST])
+    assert launch.wait() == 0, launch.log.read_text()
+    ours, theirs = ([line.get("train/loss") for line in metrics(r)] for r in (run, alone_fast))
+    assert len(ours) == 6 and ours.pop() is theirs.pop() is None  # the evaluation's line
+    assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 def test_a_worker_that_stalls_is_ended_with_its_stacks_and_started_again(data_dir, tmp_path):
