@@ -9,6 +9,8 @@ so no float64 copy is made: the conversion of ResNet-50's gradients moves half t
 float64 formula and gives the same bits.
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 # 2**-50 = 1e-15: a gradient of 1e-8 has its last mantissa bit at 2**-50, so from there up the
@@ -18,19 +20,21 @@ GRADIENT_BITS = 50
 STATISTIC_BITS = 34
 
 
-def limit(addends: int) -> float:
-    """What the magnitude of each of `addends` scaled numbers must stay below: their sum fits."""
-    return 2.0**63 / addends
+class Range(NamedTuple):
+    """What a tensor's numbers are like."""
+
+    finite: tf.Tensor  # bool[]
+    fits: tf.Tensor  # bool[]: finite, and small enough for fixed point
 
 
-def scale(x: tf.Tensor, bits: int) -> tf.Tensor:
-    """float32[...] -> float32[...]: x * 2**bits, exact; too large becomes infinite."""
-    return x * 2.0**bits
+def limit(bits: int, addends: int) -> float:
+    """What the magnitude of each of `addends` numbers must stay below: their sum fits in int64."""
+    return 2.0 ** (63 - bits) / addends
 
 
-def encode(scaled: tf.Tensor) -> tf.Tensor:
-    """float32[...] -> int64[...]: rounded half to even; |scaled| must be below `limit`."""
-    return tf.cast(tf.round(scaled), tf.int64)
+def encode(x: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
+    """float32[...] -> int64[...]: x * factor, a power of two, rounded half to even."""
+    return tf.cast(tf.round(x * factor), tf.int64)
 
 
 def decode(total: tf.Tensor, bits: int) -> tf.Tensor:
@@ -38,11 +42,13 @@ def decode(total: tf.Tensor, bits: int) -> tf.Tensor:
     return tf.cast(total, tf.float32) * 2.0**-bits
 
 
-def overflows(scaled: tf.Tensor, addends: int) -> tf.Tensor:
-    """float32[...] -> int64[]: 1 where a number is NaN, infinite or beyond `limit`, else 0.
+def check(x: tf.Tensor, bits: int, addends: int) -> Range:
+    """The range of float32[...], which has at least one number.
 
-    Both bounds are tested with <, which a NaN fails too.
+    TensorFlow's maximum and minimum of numbers with a NaN are NaN, which is below no bound.
     """
-    bound = limit(addends)
-    fits = (tf.reduce_max(scaled) < bound) & (tf.reduce_min(scaled) > -bound)
-    return tf.cast(~fits, tf.int64)
+    high, low, bound = tf.reduce_max(x), tf.reduce_min(x), limit(bits, addends)
+    return Range(
+        finite=tf.math.is_finite(high) & tf.math.is_finite(low),
+        fits=(high < bound) & (low > -bound),
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from input import pipeline
-from trainer import assembly, audit, cards, evaluate, run_dir, step
+from trainer import assembly, audit, cards, evaluate, fixed_point, run_dir, step
 from trainer.assembly import TRAIN, VALIDATION, Job, Training
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
@@ -65,6 +65,7 @@ def _train(
     budget = job.config.input.max_bad_records
     sync = Sync(workers, pace, stop_requested, reader.bad_records, budget)
 
+    skips = Skips(plan.steps_per_epoch, plan.micro_batches)
     with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
         found = audit.audit(trace)
         monitor.card("samestep", cards.start_rows(job, plan, found, state, first))
@@ -91,6 +92,7 @@ def _train(
             done = rows.end
             monitor.training(done, summary(rows, training.schedule))
             monitor.bad_records(reader.bad_records)
+            skips.note(rows.history)
             if (
                 rows.stopping
                 or done % plan.steps_per_epoch == 0
@@ -149,9 +151,42 @@ def summary(rows: Rows, schedule: Callable[[tf.Tensor], tf.Tensor]) -> dict[str,
         "train/gradient_norm": mean(history.gradient_norm),
         "train/learning_rate": float(schedule(tf.constant(rows.end - 1))),
         "train/skipped_steps": steps - int(applied.sum()),
+        "train/too_large_steps": int(history.too_large.sum()),
         "images_per_second": float(history.images.sum() / rows.seconds),
         "seconds_per_step": rows.seconds / steps,
     }
+
+
+class Skips:
+    """Ends a run that learns nothing: an epoch of steps in a row, all of them skipped."""
+
+    def __init__(self, steps_per_epoch: int, micro_batches: int):
+        self._steps_per_epoch = steps_per_epoch
+        self._micro_batches = micro_batches
+        self._since_applied = 0  # steps
+
+    def note(self, history: step.History) -> None:
+        """history: of arrays. Raises TrainerError."""
+        applied = np.flatnonzero(history.applied)
+        steps = len(history.applied)
+        if len(applied):
+            self._since_applied = steps - 1 - int(applied[-1])
+        else:
+            self._since_applied += steps
+        if self._since_applied < self._steps_per_epoch:
+            return
+        skipped = f"{self._since_applied} steps in a row, an epoch, were skipped"
+        if history.too_large[-1]:
+            bound = fixed_point.limit(fixed_point.GRADIENT_BITS, self._micro_batches)
+            raise TrainerError(
+                f"{skipped}: their gradients are finite, but beyond the {bound:.0f} that the exact "
+                "sum can hold. A BatchNorm over very few images does that: raise "
+                "--micro_batch_size, or use --reduction=fast. --clip_norm comes after the sum."
+            )
+        raise TrainerError(
+            f"{skipped}: their loss or gradients are not finite. Lower --learning_rate, add "
+            "--warmup_epochs, or look for a division by 0 or a logarithm of 0 in the model."
+        )
 
 
 def due(done: int, every: int | None) -> bool:

@@ -93,9 +93,11 @@ class Monitor:
         self._record(step, metrics)
         loss, speed = metrics["train/loss"], metrics["images_per_second"]
         if skipped := metrics["train/skipped_steps"]:
+            too_large = metrics["train/too_large_steps"]
             self.say(
-                f"step {step}: {skipped} of the steps before it were skipped, their gradients not "
-                "finite or too large; a lower --learning_rate or --clip_norm helps"
+                f"step {step}: {skipped} of the steps before it were skipped, {too_large} of them "
+                "for gradients too large for the exact sum, the others for gradients or a loss "
+                "that are not finite"
             )
         self._progress.update(
             self._task, completed=step, loss=loss, speed=speed, epoch=self._epoch(step)
@@ -128,18 +130,24 @@ class Monitor:
         self._bad_records.update(new)
 
     def _record(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        line = {"step": step, "epoch": step / self._steps_per_epoch, **metrics}
+        line: dict[str, float | str | None] = {"step": step, "epoch": step / self._steps_per_epoch}
+        # JSON has no NaN: what is unknown or not finite is null there, and no point of a curve.
+        line |= {name: None if _not_finite(value) else value for name, value in metrics.items()}
         with run_dir.writing(self._folder):
-            durable.append(self._metrics, json.dumps(line) + "\n")
+            durable.append(self._metrics, json.dumps(line, allow_nan=False) + "\n")
         with self._events.as_default(step=step):
             for name, value in metrics.items():
-                if not isinstance(value, str):
+                if not isinstance(value, str) and not _not_finite(value):
                     tf.summary.scalar(name, value)
         self._events.flush()
 
     def _epoch(self, step: int) -> str:
         epochs = self._total_steps // self._steps_per_epoch
         return f"{min(step // self._steps_per_epoch + 1, epochs)}/{epochs}"
+
+
+def _not_finite(value: float | str) -> bool:
+    return not isinstance(value, str) and not math.isfinite(value)
 
 
 def card(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:

@@ -25,7 +25,8 @@ class History(NamedTuple):
     images: tf.Tensor  # images that count
     correct: tf.Tensor
     gradient_norm: tf.Tensor  # before clipping
-    applied: tf.Tensor  # 1, or 0 for a step that was skipped: non-finite or overflow
+    applied: tf.Tensor  # 1, or 0 for a step that was skipped
+    too_large: tf.Tensor  # 1 where it was skipped for finite numbers beyond the exact sum
 
 
 class Evaluation(NamedTuple):
@@ -111,8 +112,9 @@ def build_train(
             losses = cross_entropy(label, logits, label_smoothing)
             loss = tf.reduce_sum(weight * losses) / images_per_step
             objective = loss
-            if model.losses:  # a regulariser counts once per step, so 1/V per micro-batch
-                objective += tf.add_n(model.losses) / micro_batches
+            if model.losses:  # a regulariser counts once per step: by the images that count
+                regularisers = [tf.reduce_sum(tf.cast(x, tf.float32)) for x in model.losses]
+                objective += tf.add_n(regularisers) * (tf.reduce_sum(weight) / images_per_step)
         gradients = tape.gradient(
             objective, [v.value for v in variables], unconnected_gradients="zero"
         )
@@ -126,7 +128,6 @@ def build_train(
                 loss=loss,
                 weight=tf.reduce_sum(weight),
                 correct=count_correct(label, logits, weight),
-                overflows=tf.constant(0, tf.int64),
             )
         )
 
@@ -138,28 +139,25 @@ def build_train(
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         return tf.cast(replica, tf.int64) * draws + draw
 
-    def take_accumulator():
-        taken = tf.identity(accumulator.read_value())
-        accumulator.assign(tf.zeros_like(taken))
-        return taken
+    def clear():
+        accumulator.assign(tf.zeros([layout.size], layout.dtype))
 
     def reduce(vector):
         """Replica context: this replica's sums -> the step's gradients, statistics, metrics."""
-        sums = layout.unpack(tf.distribute.get_replica_context().all_reduce("SUM", vector))
+        total = layout.unpack(tf.distribute.get_replica_context().all_reduce("SUM", vector))
         # Padded and bad slots have weight 0: the mean is over the images that are there. The factor
         # is exactly 1 for a full batch, and NaN (a skipped step) for a batch without any image.
-        correction = images_per_step / sums.weight
-        norm = correction * tf.linalg.global_norm(sums.gradients)
-        applied = (sums.overflows == 0) & tf.math.is_finite(norm) & tf.math.is_finite(sums.loss)
-        for change in sums.statistics:
-            applied &= tf.reduce_all(tf.math.is_finite(change))
+        correction = images_per_step / total.weight
+        norm = correction * tf.sqrt(2.0 * tf.nn.l2_loss(total.gradients))
+        applied = total.fits & tf.math.is_finite(norm) & tf.math.is_finite(total.loss)
         scale = correction
         if clip_norm:
             scale *= clip_norm / tf.maximum(norm, clip_norm)
-        gradients = [g * scale for g in sums.gradients]
-        row = (sums.loss * correction, sums.weight, sums.correct, norm, applied)
+        gradients = layout.gradients(total.gradients * scale)
+        too_large = total.finite & ~total.fits
+        row = (total.loss * correction, total.weight, total.correct, norm, applied, too_large)
         row = tf.stack([tf.cast(x, tf.float64) for x in row])
-        return gradients, sums.statistics, row, applied
+        return gradients, total.statistics, row, applied
 
     def apply(gradients, changes, step):
         # Set once: Keras would evaluate a schedule anew for every variable.
@@ -176,9 +174,10 @@ def build_train(
                 args=(next(iterator),),
             )
         else:
+            strategy.run(clear)
             for draw in tf.range(tf.constant(draws, tf.int64)):
                 strategy.run(accumulate, args=(next(iterator), step, draw))
-            reduced = strategy.run(lambda: reduce(take_accumulator()))
+            reduced = strategy.run(lambda: reduce(accumulator.read_value()))
         gradients, changes, row, applied = reduced
         # The condition stands outside the replicas: an optimizer's update calls merge_call, which
         # TensorFlow does not allow inside a replica's tf.cond.
@@ -188,7 +187,8 @@ def build_train(
 
     @tf.function
     def train(iterator, first_step, steps):
-        rows = tf.TensorArray(tf.float64, size=tf.cast(steps, tf.int32), element_shape=[5])
+        columns = len(History._fields)
+        rows = tf.TensorArray(tf.float64, tf.cast(steps, tf.int32), element_shape=[columns])
         for i in tf.range(steps):
             rows = rows.write(tf.cast(i, tf.int32), one_step(iterator, first_step + i))
         return History(*tf.unstack(rows.stack(), axis=1))
@@ -206,10 +206,10 @@ def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Eval
         logits = model(image, training=False)
         losses = weight * cross_entropy(label, logits)
         loss = tf.reduce_sum(losses)
-        scaled = fixed_point.scale(loss, STATISTIC_BITS)
+        fits = fixed_point.check(loss, STATISTIC_BITS, addends=1).fits
         return (
-            fixed_point.encode(scaled),
-            fixed_point.overflows(scaled, addends=1),
+            fixed_point.encode(loss, 2.0**STATISTIC_BITS),
+            tf.cast(~fits, tf.int64),
             tf.math.count_nonzero(weight, dtype=tf.int64),
             count_correct(label, logits, weight),
         )

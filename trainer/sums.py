@@ -3,6 +3,11 @@
 It is checked, converted, accumulated and all-reduced once, whatever the number of variables: on a
 GPU each small kernel costs 5 to 10 us, and ResNet-50 has 269 variables. It holds int64 fixed point
 (`fixed_point`: the same sum in any order) or plain float32.
+
+The vector is reduced as a whole, after the last gradient. Pieces could be reduced while backward
+still computes the others, and the order of integer sums is free; but the range of all gradients has
+to be known before any of them may be used, and only the last micro-batch of a step has a backward
+pass to hide behind.
 """
 
 from collections.abc import Sequence
@@ -13,18 +18,32 @@ import tensorflow as tf
 from trainer import fixed_point
 from trainer.fixed_point import GRADIENT_BITS, STATISTIC_BITS
 
-COUNTS = 2  # correct, overflows
+# The last number of a vector, 1 as packed, adds up to the micro-batches that fit. It is multiplied
+# like all others: by 0 where a number is too large, by this where one is not finite.
+NOT_FINITE = 2**20
+COUNTS = 2  # correct, fit
 
 
 class Sums(NamedTuple):
-    """Of one micro-batch, or added up over many."""
+    """Of one micro-batch."""
 
-    gradients: list[tf.Tensor]  # float32
-    statistics: list[tf.Tensor]  # float32: changes of the moving statistics
+    gradients: Sequence[tf.Tensor]  # floating
+    statistics: Sequence[tf.Tensor]  # float32: changes of the moving statistics
     loss: tf.Tensor  # float32[]: sum(weight * cross entropy) / images of a whole step
     weight: tf.Tensor  # float32[]: images that count
     correct: tf.Tensor  # int64[]: of those, classified right
-    overflows: tf.Tensor  # int64[]: vectors that fixed point cannot hold: NaN, infinite, too large
+
+
+class Total(NamedTuple):
+    """Sums added up over the micro-batches of a step; of no use unless finite and fitting."""
+
+    gradients: tf.Tensor  # float32[..]: all in one; Layout.gradients takes it apart
+    statistics: list[tf.Tensor]
+    loss: tf.Tensor
+    weight: tf.Tensor
+    correct: tf.Tensor
+    finite: tf.Tensor  # bool[]: but for float32 gradients, whose norm shows it
+    fits: tf.Tensor  # bool[]: finite, and small enough for fixed point
 
 
 class Layout:
@@ -38,7 +57,7 @@ class Layout:
         micro_batches: int,
         exact: bool,
     ):
-        """micro_batches: vectors that are added up. exact: fixed point."""
+        """micro_batches: vectors that are added up, below 2**20. exact: fixed point."""
         self._gradients = [tf.TensorShape(shape) for shape in gradients]
         self._statistics = [tf.TensorShape(shape) for shape in statistics]
         self._weights = sum(shape.num_elements() for shape in self._gradients)
@@ -50,41 +69,38 @@ class Layout:
         self.bytes = self.size * self.dtype.size
 
     def pack(self, sums: Sums) -> tf.Tensor:
-        """One micro-batch's Sums -> a vector [size]; its overflows are found here."""
-        gradients = _flat(sums.gradients)
+        """One micro-batch's Sums -> a vector [size]."""
         others = _flat([*sums.statistics, sums.loss, sums.weight])
+        counts = tf.stack([tf.cast(sums.correct, tf.float32), 1.0])
         if not self._exact:
-            counts = tf.stack([tf.cast(sums.correct, tf.float32), 0.0])
-            return tf.concat([gradients, others, counts], axis=0)
-        # One bound for both: 2**63 / micro_batches, whatever the bits.
-        scaled = tf.concat(
-            [
-                fixed_point.scale(gradients, GRADIENT_BITS),
-                fixed_point.scale(others, STATISTIC_BITS),
-            ],
-            axis=0,
-        )
-        overflows = fixed_point.overflows(scaled, self._micro_batches)
-        counts = tf.stack([sums.correct, overflows])
-        return tf.concat([fixed_point.encode(scaled), counts], axis=0)
+            return _flat([*sums.gradients, others, counts])
+        # As if all had the bits of gradients: one pass over the memory for each operation.
+        others *= 2.0 ** (STATISTIC_BITS - GRADIENT_BITS)
+        counts *= 2.0**-GRADIENT_BITS
+        vector = _flat([*sums.gradients, others, counts])
+        finite, fits = fixed_point.check(vector, GRADIENT_BITS, self._micro_batches)
+        factor = tf.where(fits, 1.0, tf.where(finite, 0.0, float(NOT_FINITE)))
+        return fixed_point.encode(vector, factor * 2.0**GRADIENT_BITS)
 
-    def unpack(self, vector: tf.Tensor) -> Sums:
-        """A sum of vectors [size] -> Sums."""
+    def unpack(self, vector: tf.Tensor) -> Total:
+        """A sum of vectors [size] -> Total."""
         gradients = vector[: self._weights]
         others = vector[self._weights : -COUNTS]
         if self._exact:
             gradients = fixed_point.decode(gradients, GRADIENT_BITS)
             others = fixed_point.decode(others, STATISTIC_BITS)
+            finite = vector[-1] < NOT_FINITE
+            fits = vector[-1] == self._micro_batches
+        else:
+            finite = fits = tf.reduce_all(tf.math.is_finite(others))
         scalar = tf.TensorShape([])
         *statistics, loss, weight = _parts(others, [*self._statistics, scalar, scalar])
-        return Sums(
-            _parts(gradients, self._gradients),
-            statistics,
-            loss,
-            weight,
-            correct=tf.cast(vector[-2], tf.int64),
-            overflows=tf.cast(vector[-1], tf.int64),
-        )
+        correct = tf.cast(vector[-2], tf.int64)
+        return Total(gradients, statistics, loss, weight, correct, finite, fits)
+
+    def gradients(self, vector: tf.Tensor) -> list[tf.Tensor]:
+        """float32[..], as of a Total -> a gradient for each variable."""
+        return _parts(vector, self._gradients)
 
 
 def _flat(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

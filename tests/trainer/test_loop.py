@@ -170,7 +170,8 @@ def train_that_counts(calls: list[tuple[int, int]], applied=lambda step: True):
         calls.append((int(first), int(steps)))
         numbers = np.arange(int(first), int(first) + int(steps), dtype=np.float64)
         made = np.array([applied(number) for number in numbers], np.float64)
-        columns = (numbers, np.full_like(numbers, 32), np.full_like(numbers, 8), numbers / 2, made)
+        images, correct = np.full_like(numbers, 32), np.full_like(numbers, 8)
+        columns = (numbers, images, correct, numbers / 2, made, 0 * numbers)
         return step.History(*map(tf.constant, columns))
 
     return train
@@ -215,6 +216,7 @@ def test_skipped_steps_have_no_part_in_a_summary():
         "train/gradient_norm": 0.5,
         "train/learning_rate": pytest.approx(0.3),  # of the last step
         "train/skipped_steps": 1,
+        "train/too_large_steps": 0,
         "images_per_second": 64.0,
         "seconds_per_step": 0.5,
     }
@@ -227,6 +229,26 @@ def test_where_all_steps_were_skipped_there_are_no_means():
     assert found["train/skipped_steps"] == 4
     for name in ("train/loss", "train/accuracy", "train/gradient_norm"):
         assert math.isnan(found[name])
+
+
+def history(applied: list[int], too_large: int = 0) -> step.History:
+    made = np.array(applied, np.float64)
+    return step.History(made, made, made, made, made, (1 - made) * too_large)
+
+
+def test_an_epoch_of_skipped_steps_ends_the_run():
+    skips = loop.Skips(steps_per_epoch=5, micro_batches=4)
+    skips.note(history([0, 0, 0, 0, 1]))
+    skips.note(history([0, 0]))
+    skips.note(history([0, 0]))
+    with pytest.raises(TrainerError, match=r"^5 steps in a row, an epoch, .* are not finite"):
+        skips.note(history([0]))
+    skips.note(history([0, 1, 0, 0, 0, 0]))  # four since the last
+
+
+def test_gradients_that_are_too_large_have_their_own_way_out():
+    with pytest.raises(TrainerError, match=r"finite, but beyond the 2048 .*--micro_batch_size"):
+        loop.Skips(steps_per_epoch=2, micro_batches=4).note(history([1, 0, 0], too_large=1))
 
 
 @pytest.mark.parametrize(

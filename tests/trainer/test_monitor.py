@@ -4,6 +4,7 @@ import io
 import json
 import math
 
+import pytest
 from rich.console import Console
 
 from input.errors import BadRecordError
@@ -11,7 +12,12 @@ from tests.conftest import error
 from trainer.monitor import Monitor, card
 from trainer.state import EvaluationResult, State
 
-LINE = {"train/loss": 0.5, "images_per_second": 9.0, "seconds_per_step": 0.1}
+LINE = {
+    "train/loss": 0.5,
+    "images_per_second": 9.0,
+    "seconds_per_step": 0.1,
+    "train/too_large_steps": 0,
+}
 
 
 def steps(run_dir) -> list[tuple[int, bool]]:
@@ -30,8 +36,11 @@ def test_skipped_steps_are_said(tmp_path, capsys):
     with Monitor(tmp_path, 40, 20, 0) as monitor:
         monitor.training(20, {**LINE, "train/skipped_steps": 0})
         assert "skipped" not in capsys.readouterr().out
-        monitor.training(40, {**LINE, "train/skipped_steps": 3})
-    assert "step 40: 3 of the steps before it were skipped" in capsys.readouterr().out
+        monitor.training(40, {**LINE, "train/skipped_steps": 3, "train/too_large_steps": 1})
+    assert (
+        "step 40: 3 of the steps before it were skipped, 1 of them for gradients too large"
+        in capsys.readouterr().out
+    )
 
 
 def state(result: EvaluationResult | None, fingerprint="abc") -> State:
@@ -71,13 +80,19 @@ def test_an_evaluation_is_a_line_of_numbers_and_a_line_of_words(tmp_path, capsys
     }
 
 
-def test_an_evaluation_without_a_loss_is_no_number(tmp_path):
+def test_what_is_not_finite_is_null(tmp_path):
+    """JSON has no NaN: jq, JavaScript and strict parsers would stop at it."""
     with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor.training(20, {**LINE, "train/loss": math.nan, "train/skipped_steps": 20})
         monitor.evaluation(state(EvaluationResult(None, None, 0, 0, 3)))
-    line = json.loads((tmp_path / "metrics.jsonl").read_text())
-    assert math.isnan(line["validation/loss"])
-    assert math.isnan(line["validation/accuracy"])
-    assert line["validation/images"] == 0
+    training, evaluation = (
+        json.loads(line, parse_constant=pytest.fail)
+        for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
+    )
+    assert training["train/loss"] is None
+    assert evaluation["validation/loss"] is None
+    assert evaluation["validation/accuracy"] is None
+    assert evaluation["validation/images"] == 0
 
 
 def test_each_bad_record_is_said_once(tmp_path, capsys):
