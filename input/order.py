@@ -133,6 +133,11 @@ def training_records(step: int, micro_batch: int, plan: Plan, seed: int) -> tupl
     return epoch, shuffle(positions, plan.records, seed, epoch, plan.read_block)
 
 
+def compared_micro_batch(step: int, plan: Plan, seed: int) -> int:
+    """Which of a step's micro-batches all replicas compute when they are compared: any."""
+    return int(np.random.default_rng([seed, step]).integers(plan.micro_batches))
+
+
 def evaluation_records(
     draw: int, plan: EvaluationPlan, worker: int = 0, worker_count: int = 1
 ) -> np.ndarray:

@@ -85,6 +85,34 @@ def train(
     return _micro_batches(draws, contents, views, reader, plan, config)
 
 
+def compared(
+    config: ResolvedInput,
+    reader: Reader,
+    plan: Plan,
+    *,
+    seed: int,
+    first_step: int,
+    every_steps: int,
+    worker_count: int = 1,
+) -> tf.data.Dataset:
+    """One micro-batch of every `every_steps`-th step from first_step on, once for each replica.
+
+    The same one on all workers: order.compared_micro_batch.
+    """
+
+    def contents(number: int) -> tuple[np.ndarray, np.ndarray]:
+        step = first_step + number * every_steps
+        micro_batch_number = order.compared_micro_batch(step, plan, seed)
+        epoch, records = order.training_records(step, micro_batch_number, plan, seed)
+        return records, micro_batch.training_uniforms(config, seed, epoch, records)
+
+    replicas = order.local_replicas(plan, worker_count)
+    views = partial(micro_batch.training_views, config, reader)
+    numbers = tf.data.Dataset.counter(dtype=tf.int64)
+    batches = _micro_batches(numbers, contents, views, reader, plan, config)
+    return batches.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replicas))
+
+
 def evaluate(
     config: ResolvedInput,
     reader: Reader,

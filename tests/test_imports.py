@@ -24,9 +24,11 @@ LEAF_IMPORTS = {
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {"trainer.internals", "trainer.run_dir", "trainer.state"},
     "trainer.step": {
-        *("trainer.errors", "trainer.fixed_point", "trainer.internals", "trainer.losses"),
+        *("trainer.fixed_point", "trainer.internals", "trainer.losses", "trainer.micro_batch"),
         "trainer.sums",
     },
+    "trainer.micro_batch": {"trainer.internals", "trainer.losses", "trainer.sums"},
+    "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.sums": {"trainer.fixed_point"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},
     "trainer.launch.": {"trainer.workers.discovery", "trainer.launch."},

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from input.order import Plan
 from input.reader import RecordReader
 from models.build import build_model
 from models.inspection import assigned_variables
-from trainer import internals, optimizers, run_dir, step
+from trainer import crosscheck, internals, optimizers, run_dir, step
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
+from trainer.micro_batch import MicroBatch
 from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
 from trainer.workers.discovery import Cluster
@@ -43,6 +44,14 @@ class Job:
     @property
     def config(self) -> ResolvedConfig:
         return self.definition.config
+
+    @property
+    def compare_every(self) -> int | None:
+        """Steps between two comparisons of the replicas, where they must agree to the bit."""
+        run = self.config.run
+        same_bits = run.deterministic or self.devices[0].startswith("CPU")
+        several = self.strategy.num_replicas_in_sync > 1
+        return run.check_replicas or None if several and same_bits else None
 
 
 def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None) -> Job:
@@ -99,6 +108,7 @@ class Training:
     plan: Plan
     schedule: optimizers.Schedule
     optimizer: keras.optimizers.Optimizer
+    micro_batch: MicroBatch
     train: step.Train
 
 
@@ -111,20 +121,19 @@ def training(job: Job) -> Training:
     schedule = optimizers.build_schedule(config.optimizer, plan.steps_per_epoch, config.run.epochs)
     with job.strategy.scope():
         optimizer = optimizers.build_optimizer(config.optimizer, job.model)
-    train = step.build_train(
-        job.strategy,
+    micro_batch = MicroBatch(
         job.model,
-        optimizer,
-        schedule,
         statistics=statistics(job.model, plan),
         images_per_step=plan.images_per_step,
         micro_batches=plan.micro_batches,
         seed=config.run.seed,
         label_smoothing=config.optimizer.label_smoothing,
-        clip_norm=config.optimizer.clip_norm,
         reduction=config.run.reduction,
     )
-    return Training(plan, schedule, optimizer, train)
+    train = step.build_train(
+        job.strategy, micro_batch, optimizer, schedule, clip_norm=config.optimizer.clip_norm
+    )
+    return Training(plan, schedule, optimizer, micro_batch, train)
 
 
 def statistics(model: keras.Model, plan: Plan) -> list[keras.Variable]:
@@ -148,6 +157,43 @@ def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator[Any]:
             )
         )
     )
+
+
+def comparison(job: Job, training: Training) -> Callable[[int], None]:
+    """Returns compare(step): all replicas compute one micro-batch of that step, and must agree.
+
+    The first call traces; the steps of the next ones follow by job.compare_every. Raises
+    TrainerError, naming the devices, where they do not agree.
+    """
+    run, plan, workers = job.config.run, training.plan, job.workers
+    compare_replicas = crosscheck.build_crosscheck(job.strategy, training.micro_batch)
+    names = [
+        f"worker {worker} {device}" if workers.count > 1 else device
+        for worker in range(workers.count)
+        for device in job.devices
+    ]
+    iterators: list[Iterator[Any]] = []
+
+    def batches(first_step: int) -> tf.data.Dataset:
+        return pipeline.compared(
+            job.config.input,
+            job.readers[TRAIN],
+            plan,
+            seed=run.seed,
+            first_step=first_step,
+            every_steps=run.check_replicas,
+            worker_count=workers.count,
+        )
+
+    def compare(step: int) -> None:
+        if not iterators:
+            distribute = job.strategy.distribute_datasets_from_function
+            iterators.append(iter(distribute(lambda _: batches(step))))
+        number = order.compared_micro_batch(step, plan, run.seed)
+        found = compare_replicas(iterators[0], *(tf.constant(n, tf.int64) for n in (step, number)))
+        crosscheck.judge(found.numpy(), names, step)
+
+    return compare
 
 
 def new_model(config: Config, inputs: ResolvedInput, classes: int, dtype: str) -> keras.Model:

@@ -51,6 +51,8 @@ def start_rows(
         f"{run.precision}",
     )
     yield "audit", f"nothing reshapes the batch before {', '.join(found.layers)}"
+    if job.compare_every:
+        yield "replicas", f"compared to the bit every {job.compare_every:,} steps"
     yield "start", f"step {state.step}, {state.fingerprint[:16]}" if state else "step 0, a new run"
     for name, value in environment.items():
         before = first.environment.get(name)

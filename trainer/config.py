@@ -84,6 +84,12 @@ class RunConfig:
     keep_checkpoints: Annotated[
         int, "Newest checkpoints that are kept, besides the best.", AtLeast(1)
     ] = field(default=3, compare=False)
+    check_replicas: Annotated[
+        int,
+        "Steps between two comparisons of the replicas: all compute the same micro-batch, and a "
+        "difference stops the run and names the device. 0: never.",
+        AtLeast(0),
+    ] = field(default=1000, compare=False)
     stall_seconds: Annotated[
         float | None,
         "A step that takes longer ends the process, with the stacks of its threads. Unset: 10 "

@@ -65,6 +65,7 @@ def _train(
     budget = job.config.input.max_bad_records
     sync = Sync(workers, pace, stop_requested, reader.bad_records, budget)
 
+    compare = assembly.comparison(job, training)
     skips = Skips(plan.steps_per_epoch, plan.micro_batches)
     with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
         found = audit.audit(trace)
@@ -85,6 +86,7 @@ def _train(
                 total_steps,
                 run.log_every_steps,
                 run.checkpoint_every_steps,
+                job.compare_every,
                 plan.steps_per_epoch,
             )
             with pipeline.naming_bad_records(reader):
@@ -93,6 +95,12 @@ def _train(
             monitor.training(done, summary(rows, training.schedule))
             monitor.bad_records(reader.bad_records)
             skips.note(rows.history)
+            if due(done, job.compare_every) and not rows.stopping:
+                with (
+                    bounded(pace.limit(1), f"The comparison of the replicas at {done} stalled."),
+                    pipeline.naming_bad_records(reader),
+                ):
+                    compare(done)
             if (
                 rows.stopping
                 or done % plan.steps_per_epoch == 0

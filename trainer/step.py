@@ -5,17 +5,17 @@ each, one after the other, and everything that is summed over micro-batches goes
 `fixed_point`: the sums, and so the weights, are the same bits for every R.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import keras
 import tensorflow as tf
 
 from trainer import fixed_point, internals
-from trainer.errors import TrainerError
 from trainer.fixed_point import STATISTIC_BITS
 from trainer.losses import count_correct, cross_entropy
-from trainer.sums import Layout, Sums
+from trainer.micro_batch import MicroBatch
+from trainer.sums import Layout
 
 
 class History(NamedTuple):
@@ -57,83 +57,30 @@ class Evaluate(Protocol):
 
 def build_train(
     strategy: tf.distribute.Strategy,
-    model: keras.Model,
+    micro_batch: MicroBatch,
     optimizer: keras.optimizers.Optimizer,
     schedule: Callable[[tf.Tensor], tf.Tensor],
     *,
-    statistics: Sequence[keras.Variable],
-    images_per_step: int,
-    micro_batches: int,
-    seed: int,
-    label_smoothing: float = 0.0,
     clip_norm: float = 0.0,
-    reduction: str = "exact",
 ) -> Train:
     """Returns train(iterator, first_step, steps) -> History, a tf.function that is traced once.
 
     schedule: step -> learning rate.
-    statistics: the float32 variables that the model assigns in training, such as moving averages.
-    iterator: a distributed iterator over (image [M, S, S, 3], label int32[M] or soft
-    float32[M, classes], weight float32[M]), drawn `micro_batches` / replicas times a step.
+    iterator: a distributed iterator over micro-batches, drawn micro-batches / replicas times a
+    step.
     first_step, steps: int64 tensors.
-    reduction: "exact" (fixed point: the same bits on any number of replicas) or "fast" (float32).
     """
-    variables = model.trainable_variables
-    seeds = [v for v in model.non_trainable_variables if internals.is_seed(v)]
-    _check_statistics(statistics)
+    variables, statistics = micro_batch.variables, micro_batch.statistics
+    layout, micro_batches = micro_batch.layout, micro_batch.micro_batches
     draws = micro_batches // strategy.num_replicas_in_sync
-    layout = Layout(
-        [v.shape for v in variables],
-        [v.shape for v in statistics],
-        micro_batches=micro_batches,
-        exact=reduction == "exact" and micro_batches > 1,
-    )
     with strategy.scope():
         optimizer.build(variables)
         accumulator: Any = _accumulator(layout) if draws > 1 else None
     internals.use_reduced_gradients(optimizer)
 
-    def reseed(step, micro_batch):
-        """Dropout and other random layers draw from (seed, layer, step, micro-batch) only."""
-        for layer, state in enumerate(seeds):
-            key = tf.constant([seed, layer], state.value.dtype)
-            for number in (step, micro_batch):
-                key = tf.random.experimental.stateless_fold_in(key, number, alg="philox")
-            state.assign(key)
-
-    def micro_batch_sums(batch, step, micro_batch):
-        """Replica context: a micro-batch -> its vector of sums."""
-        image, label, weight = batch
-        reseed(step, micro_batch)
-        before = [tf.identity(v.value) for v in statistics]
-        with tf.GradientTape() as tape:
-            logits = model(image, training=True)
-            # Divided by the images of the step, so that the sum over its micro-batches is the mean.
-            losses = cross_entropy(label, logits, label_smoothing)
-            loss = tf.reduce_sum(weight * losses) / images_per_step
-            objective = loss
-            if model.losses:  # a regulariser counts once per step: by the images that count
-                regularisers = [tf.reduce_sum(tf.cast(x, tf.float32)) for x in model.losses]
-                objective += tf.add_n(regularisers) * (tf.reduce_sum(weight) / images_per_step)
-        gradients = tape.gradient(
-            objective, [v.value for v in variables], unconnected_gradients="zero"
-        )
-        changes = [v.value - old for v, old in zip(statistics, before, strict=True)]
-        for v, old in zip(statistics, before, strict=True):
-            v.assign(old)  # every micro-batch of a step starts from the same statistics
-        return layout.pack(
-            Sums(
-                gradients=[tf.convert_to_tensor(g) for g in gradients],
-                statistics=changes,
-                loss=loss,
-                weight=tf.reduce_sum(weight),
-                correct=count_correct(label, logits, weight),
-            )
-        )
-
     def accumulate(batch, step, draw):
         """Replica context: the draw-th micro-batch of this replica, added to its accumulator."""
-        accumulator.assign_add(micro_batch_sums(batch, step, global_micro_batch(draw)))
+        accumulator.assign_add(micro_batch.sums(batch, step, global_micro_batch(draw)))
 
     def global_micro_batch(draw):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
@@ -147,13 +94,14 @@ def build_train(
         total = layout.unpack(tf.distribute.get_replica_context().all_reduce("SUM", vector))
         # Padded and bad slots have weight 0: the mean is over the images that are there. The factor
         # is exactly 1 for a full batch, and NaN (a skipped step) for a batch without any image.
-        correction = images_per_step / total.weight
-        norm = correction * tf.sqrt(2.0 * tf.nn.l2_loss(total.gradients))
+        correction = micro_batch.images_per_step / total.weight
+        gradients = layout.gradients(total.gradients)
+        norm = correction * tf.linalg.global_norm(gradients)
         applied = total.fits & tf.math.is_finite(norm) & tf.math.is_finite(total.loss)
         scale = correction
         if clip_norm:
             scale *= clip_norm / tf.maximum(norm, clip_norm)
-        gradients = layout.gradients(total.gradients * scale)
+        gradients = [g * scale for g in gradients]
         too_large = total.finite & ~total.fits
         row = (total.loss * correction, total.weight, total.correct, norm, applied, too_large)
         row = tf.stack([tf.cast(x, tf.float64) for x in row])
@@ -170,7 +118,7 @@ def build_train(
         if draws == 1:
             zero = tf.constant(0, tf.int64)
             reduced = strategy.run(
-                lambda batch: reduce(micro_batch_sums(batch, step, global_micro_batch(zero))),
+                lambda batch: reduce(micro_batch.sums(batch, step, global_micro_batch(zero))),
                 args=(next(iterator),),
             )
         else:
@@ -238,13 +186,3 @@ def _accumulator(layout: Layout) -> tf.Variable:
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.SUM,
     )
-
-
-def _check_statistics(statistics: Sequence[keras.Variable]) -> None:
-    for v in statistics:
-        if v.dtype != "float32":
-            raise TrainerError(
-                f"Variable {v.path} is {v.dtype}: what a model updates in training is averaged "
-                "over the micro-batches of a step, which needs float32. Make it float32, or "
-                "trainable."
-            )

@@ -23,6 +23,7 @@ from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measur
 from scripts.benchmarks.config import BenchmarkConfig
 from trainer import loop, optimizers, step
 from trainer.config import OptimizerConfig
+from trainer.micro_batch import MicroBatch
 from trainer.monitor import Monitor
 from trainer.workers import strategy
 from trainer.workers.agreement import Sync, Workers
@@ -120,17 +121,15 @@ class _Setup:
         with self.strategy.scope():
             model = build()
             optimizer = optimizers.build_optimizer(OPTIMIZER, model)
-        train = step.build_train(
-            self.strategy,
+        micro_batch = MicroBatch(
             model,
-            optimizer,
-            self.schedule,
             statistics=assigned_variables(model, self.plan.images_per_micro_batch),
             images_per_step=self.plan.images_per_step,
             micro_batches=self.plan.micro_batches,
             seed=0,
             reduction=reduction,
         )
+        train = step.build_train(self.strategy, micro_batch, optimizer, self.schedule)
         distribute = self.strategy.distribute_datasets_from_function
         return train, iter(distribute(lambda _: self.dataset()))
 

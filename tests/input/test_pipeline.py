@@ -227,6 +227,23 @@ def micro_batches(reader, config, replicas, first_step=0, steps=2) -> dict:
     return {order.micro_batch(first + i, plan): each for i, each in enumerate(elements)}
 
 
+def test_all_replicas_of_all_workers_are_compared_on_a_micro_batch_of_training(reader):
+    numbers, two = set(), plan(reader, 4)
+    expected = micro_batches(reader, CONFIG, replicas=1, steps=11)
+    for worker_count in (1, 2):
+        dataset = pipeline.compared(
+            CONFIG, reader, two, seed=3, first_step=4, every_steps=3, worker_count=worker_count
+        )
+        copies = 4 // worker_count
+        found = take(dataset, 3 * copies)
+        for place, step in enumerate((4, 7, 10)):
+            number = order.compared_micro_batch(step, two, seed=3)
+            numbers.add(number)
+            for copy in found[place * copies : (place + 1) * copies]:
+                assert_same([copy], [expected[step, number]])
+    assert len(numbers) > 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_hardware_threads_and_resuming_change_nothing(reader, kind, monkeypatch):
     config = replace(AUGMENTED, **KINDS[kind])

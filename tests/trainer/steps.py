@@ -10,6 +10,7 @@ from models.config import ModelConfig
 from tests.conftest import CLASSES
 from trainer import assembly, optimizers, step
 from trainer.config import OptimizerConfig
+from trainer.micro_batch import MicroBatch
 
 INPUT = ResolvedInput(global_batch_size=32, micro_batch_size=8, image_size=32, augment="standard")
 OPTIMIZERS = {
@@ -30,18 +31,17 @@ class Training:
         with strategy.scope():
             self.model = build()
             self.optimizer = optimizers.build_optimizer(optimizer, self.model)
-        self.train = step.build_train(
-            strategy,
+        self.micro_batch = MicroBatch(
             self.model,
-            self.optimizer,
-            self.rate,
             statistics=assembly.statistics(self.model, self.plan),
             images_per_step=self.plan.images_per_step,
             micro_batches=self.plan.micro_batches,
             seed=5,
             label_smoothing=optimizer.label_smoothing,
-            clip_norm=optimizer.clip_norm,
             **settings,
+        )
+        self.train = step.build_train(
+            strategy, self.micro_batch, self.optimizer, self.rate, clip_norm=optimizer.clip_norm
         )
         self.iterator = iter(
             strategy.distribute_datasets_from_function(

@@ -13,6 +13,7 @@ from tests.conftest import CLASSES
 from trainer import assembly, optimizers, step
 from trainer.audit import AuditError, audit
 from trainer.config import OptimizerConfig
+from trainer.micro_batch import MicroBatch
 
 
 def trace(strategy, build, micro_batches=4, change=lambda *batch: batch):
@@ -22,16 +23,15 @@ def trace(strategy, build, micro_batches=4, change=lambda *batch: batch):
     with strategy.scope():
         model = build()
         optimizer = optimizers.build_optimizer(OptimizerConfig(), model)
-    train = step.build_train(
-        strategy,
+    micro_batch = MicroBatch(
         Changed(model, change),
-        optimizer,
-        optimizers.build_schedule(OptimizerConfig(), 10, 1),
         statistics=assembly.statistics(model, plan),
         images_per_step=plan.images_per_step,
         micro_batches=micro_batches,
         seed=0,
     )
+    schedule = optimizers.build_schedule(OptimizerConfig(), 10, 1)
+    train = step.build_train(strategy, micro_batch, optimizer, schedule)
     dataset = synthetic.train(plan, 32, len(CLASSES))
     iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
     zero = tf.constant(0, tf.int64)
