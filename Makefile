@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-matrix test-kill test-crash test-slurm coverage check clean
+.PHONY: help demo proof test test-matrix test-applications test-kill test-crash test-slurm coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,8 +19,11 @@ proof: $(VENV)/installed  ## Show the contracts hold on this machine.
 test: $(VENV)/installed  ## All tests; those that need a GPU are skipped where there is none.
 	$(in_venv) -m pytest
 
-test-matrix: $(VENV)/installed  ## Every model, optimizer and precision on 1, 2 and 4 replicas: an hour.
-	$(in_venv) -m pytest -m matrix
+test-matrix: $(VENV)/installed  ## Models, optimizers, precisions, devices, workers: an hour; docs/reliability.md.
+	$(in_venv) -m pytest -m matrix tests/trainer/test_invariance.py --matrix-table=docs/reliability.md
+
+test-applications: $(VENV)/installed  ## All of keras.applications: an hour; docs/reliability.md.
+	$(in_venv) -m pytest -m applications tests/models/test_applications.py --applications-table=docs/reliability.md
 
 test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes; docs/reliability.md.
 	$(in_venv) -m pytest -m kill -n 0 tests/trainer/workers/test_kills.py --kill-table=docs/reliability.md

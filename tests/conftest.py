@@ -1,8 +1,9 @@
 """What the tests share: four logical CPU devices, small real records, pictures, messages."""
 
+import fcntl
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 # One operation's threads are part of the result's bits, and logical devices cannot be added later.
@@ -25,6 +26,8 @@ CLASSES = ("circle", "cross", "square")
 
 def pytest_addoption(parser):
     parser.addoption("--kill-table", help="File that gets the kill matrix's table.")
+    parser.addoption("--matrix-table", help="File that gets the invariance matrix's table.")
+    parser.addoption("--applications-table", help="File that gets the table of keras.applications.")
     parser.addoption("--crash-table", help="File that gets the table of interrupted saves.")
 
 
@@ -94,3 +97,20 @@ def write_section(page: Path, heading: str, lines: list[str]) -> None:
     _, mark, rest = after.partition("\n## ")
     body = "\n".join([f"## {heading}", "", *lines, ""])
     page.write_text(before.rstrip("\n") + "\n\n" + body + (mark + rest if mark else ""))
+
+
+def write_row(page: Path, heading: str, columns: Sequence[str], row: list[str], keys: int) -> None:
+    """Puts a row into the table under a heading, for the one with the same first `keys` cells.
+
+    Rows are sorted by them. Several processes may write to one page.
+    """
+    with (page.parent / f".{page.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        section = page.read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+        lines = section.strip().splitlines()
+        said = [line for line in lines if line and not line.startswith("|")]
+        cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
+        rows = {tuple(each[:keys]): each for each in cells[2:]} | {tuple(row[:keys]): row}
+        table = [columns, ["---"] * len(columns), *(rows[key] for key in sorted(rows))]
+        body = [*said, "", *("| " + " | ".join(each) + " |" for each in table)]
+        write_section(page, heading, body)

@@ -29,6 +29,8 @@ CROSS_CUTTING = {
     "scripts/test_commands.py": "the commands as processes, from settings to exit code",
     "scripts/test_texts.py": "README, the map and docs",
     "trainer/test_replicas.py": "a step and its model on 1, 2 and 4 replicas: the same bits",
+    "trainer/test_invariance.py": "the invariance matrix: any split over workers and devices",
+    "models/test_applications.py": "keras.applications, on 1 and 2 replicas",
     "trainer/test_resume.py": "a run that was killed and is resumed, on other hardware",
     "trainer/launch/test_slurm_cluster.py": "a real Slurm, launcher and workers",
     "trainer/workers/test_kills.py": "workers and launcher, through any kill",
