@@ -1,6 +1,6 @@
 """What a model's forward pass in training does besides computing, found in a trace.
 
-The step adds up what its micro-batches do to moving statistics, and sets the states of Keras'
+The step averages what its micro-batches do to moving statistics, and sets the states of Keras'
 random generators before each of them. Whatever else a forward pass changes or draws would depend on
 the number of replicas, and on where a run was resumed.
 """
@@ -22,11 +22,12 @@ _STATEFUL_RANDOM = re.compile(
 
 
 def assigned_variables(model: keras.Model, images: int) -> list[keras.Variable]:
-    """The non-trainable variables that a forward pass of `images` images in training assigns.
+    """The variables that a forward pass of `images` images in training assigns.
 
-    Moving statistics and the states of random generators, in the model's order; frozen weights are
-    none. Raises ModelError, naming the layer, for a forward pass that assigns a trainable variable
-    or one that Keras does not know, draws from a stateful random generator, or all-reduces.
+    Moving statistics, the states of random generators, and kernels that a layer normalises in place
+    (SpectralNormalization), in the model's order; frozen weights are none. Raises ModelError,
+    naming the layer, for a forward pass that assigns a variable that Keras does not know, draws
+    from a stateful random generator, or all-reduces.
     """
     updated: set[int] = set()
 
@@ -52,11 +53,7 @@ def assigned_variables(model: keras.Model, images: int) -> list[keras.Variable]:
             raise _refusal(model, operation.name, "assigns a tf.Variable, which Keras does not see")
         if _STATEFUL_RANDOM.match(operation.type):
             raise _refusal(model, operation.name, "draws from TensorFlow's own random state")
-    assigned = [v for v in model.variables if id(v) in updated]
-    for variable in assigned:
-        if variable.trainable:
-            raise _refusal(model, variable.path, "assigns a trainable variable")
-    return assigned
+    return [v for v in model.variables if id(v) in updated]
 
 
 def _refusal(model: keras.Model, operation: str, what: str) -> ModelError:

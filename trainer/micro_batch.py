@@ -30,7 +30,7 @@ class MicroBatch:
         label_smoothing: float = 0.0,
         reduction: str = "exact",
     ):
-        """statistics: the float32 variables that the model assigns in training: moving averages.
+        """statistics: the float32 variables that the model assigns in training.
 
         micro_batches: of a step. reduction: "exact" (fixed point: the same bits on any number of
         replicas) or "fast" (float32). Raises TrainerError for statistics of another dtype.

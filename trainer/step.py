@@ -108,11 +108,12 @@ def build_train(
         return gradients, total.statistics, row, applied
 
     def apply(gradients, changes, step):
+        # First, as in the forward pass: a kernel that a layer normalises in place is both.
+        for v, change in zip(statistics, changes, strict=True):
+            v.assign_add(change / micro_batches)
         # Set once: Keras would evaluate a schedule anew for every variable.
         optimizer.learning_rate.assign(schedule(step))
         optimizer.apply(gradients, variables)
-        for v, change in zip(statistics, changes, strict=True):
-            v.assign_add(change / micro_batches)
 
     def one_step(iterator, step):
         if draws == 1:

@@ -101,6 +101,48 @@ def test_losses_that_layers_add_count_once_a_step(strategies, reader, spoiled):
         )
 
 
+def test_a_kernel_is_normalised_once_a_step(strategies, reader):
+    """SpectralNormalization, which assigns its kernel in the forward pass, against plain Keras."""
+
+    def spectral():
+        keras.utils.set_random_seed(3)
+        image = keras.Input((32, 32, 3), dtype="uint8")
+        convolution = keras.layers.Conv2D(4, 3, name="conv")
+        x = keras.layers.SpectralNormalization(convolution, name="spectral")(Pixels("unit")(image))
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        return keras.Model(image, keras.layers.Dense(len(CLASSES), name="dense")(x))
+
+    settings = OptimizerConfig(optimizer="adamw", learning_rate=0.01, schedule="constant")
+    inputs = replace(INPUT, augment="none")
+    states = []
+    for strategy in strategies.values():
+        training = Training(strategy, reader, spectral, settings, inputs)
+        assert training.run(0, 3).applied.all()
+        states.append(training.state())
+    assert_same(states[0], states[1])
+    assert_same(states[0], states[2])
+
+    plain = spectral()
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=settings.weight_decay)
+    optimizer.exclude_from_weight_decay([v for v in plain.trainable_variables if len(v.shape) < 2])
+    plan = order.plan(inputs, reader.records, replicas=1)
+    batches = list(pipeline.train(inputs, reader, plan, seed=5).take(12))
+    for step in range(3):
+        image, label, _ = (
+            np.concatenate(column) for column in zip(*batches[4 * step : 4 * step + 4], strict=True)
+        )
+        with tf.GradientTape() as tape:
+            logits = plain(image, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
+            loss = tf.reduce_mean(losses)
+        gradients = tape.gradient(loss, [v.value for v in plain.trainable_variables])
+        optimizer.apply(gradients, plain.trainable_variables)
+    for variable in plain.variables:
+        np.testing.assert_allclose(
+            states[0][variable.path], variable.numpy(), rtol=1e-3, atol=1e-4, err_msg=variable.path
+        )
+
+
 @pytest.mark.parametrize("micro_batch_size", [8, 32], ids=["V=4", "V=1"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_of_16_bits_are_trained(strategies, reader, dtype, micro_batch_size):
