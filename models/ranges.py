@@ -70,7 +70,7 @@ def _after(operation: tf.Operation, tensor: tf.Tensor, before: Range) -> Range |
         return None
     ends = np.array([before.low, before.high])
     match operation.type:
-        case "Mul":
+        case "Mul" if constant:  # by 0 they are no pixels any more
             ends = ends * constant
         case "AddV2" | "Add" | "BiasAdd":
             ends = ends + constant

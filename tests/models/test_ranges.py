@@ -50,6 +50,7 @@ MEAN, VARIANCE = (0.485, 0.456, 0.406), (0.229**2, 0.224**2, 0.225**2)
         ([lambda x: 1 - keras.ops.cast(x, "float32") / 255], (0, 1)),
         ([L.Rescaling(2.0), lambda x: keras.ops.clip(x, 10.0, 300.0)], (10, 300)),
         ([L.Rescaling(1 / 255), L.BatchNormalization()], (0, 1)),
+        ([L.Rescaling(1 / 255), L.Rescaling(0.0, 1.0)], (0, 1)),  # pixels that are not used
         ([L.RandomFlip(), L.RandomRotation(0.1), L.Rescaling(1 / 255)], (0, 1)),
         ([L.ZeroPadding2D(), L.CenterCrop(6, 6), L.Resizing(8, 8), L.Rescaling(1 / 255)], (0, 1)),
         ([keras.Sequential([L.RandomFlip(), keras.Sequential([L.Rescaling(1 / 255)])])], (0, 1)),
