@@ -12,6 +12,7 @@ from models.config import ModelConfig
 from models.errors import ModelError
 from models.layers import Pixels
 from models.own import did_you_mean
+from models.pixels import APPLICATIONS
 from models.resnet import resnet18, resnet50
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
@@ -21,24 +22,6 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 }
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-
-# The models of keras.applications by the pixels they were published with; "raw" where the model
-# has its preprocessing inside.
-APPLICATIONS = {
-    name: mode
-    for mode, names in {
-        "raw": "ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge "
-        "EfficientNetB0 EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 "
-        "EfficientNetB5 EfficientNetB6 EfficientNetB7 EfficientNetV2B0 EfficientNetV2B1 "
-        "EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2S EfficientNetV2M EfficientNetV2L "
-        "MobileNetV3Small MobileNetV3Large",
-        "unit": "InceptionResNetV2 InceptionV3 MobileNet MobileNetV2 NASNetLarge NASNetMobile "
-        "ResNet50V2 ResNet101V2 ResNet152V2 Xception",
-        "imagenet": "DenseNet121 DenseNet169 DenseNet201",
-        "caffe": "ResNet50 ResNet101 ResNet152 VGG16 VGG19",
-    }.items()
-    for name in names.split()
-}
 
 
 def build_model(
@@ -60,36 +43,53 @@ def build_model(
 
     `config.dropout` is for our own networks; the others have their own and ignore it.
 
+    `config.pixels` says what a network gets of uint8 pixels (models.pixels.PIXEL_MODES); floating
+    ones pass as they are.
+
     A user's own model is `function(input_shape=, num_classes=)`, which returns a keras.Model
     from [M, *input_shape] to logits. If that model declares an integer input
     (keras.Input(input_shape, dtype="uint8")), it gets the pixels as the records hold them;
-    otherwise it gets floats: uint8 pixels as [-1, 1], float records as they are.
+    otherwise floats of 0..255, as from keras.utils.image_dataset_from_directory.
 
     Raises ModelError for a model that does not exist, cannot be built or returns no logits.
     """
-    if input_dtype != "uint8" and not keras.backend.is_float_dtype(input_dtype):
-        raise ModelError(
-            f"The records hold {input_dtype} images; models take uint8 or floating. "
-            "Write the records again."
-        )
-    name = config.model
+    name, asked = config.model, config.pixels
+    if input_dtype != "uint8":
+        _check_floats(input_dtype, asked)
     mode: str | None
     with _building(precision, seed):
         if name in MODELS:
+            chosen = {} if asked == "auto" else {"pixels": asked}
             with _reasons(name, input_shape):
-                return MODELS[name](input_shape, num_classes, config.dropout, input_dtype)
+                return MODELS[name](input_shape, num_classes, config.dropout, input_dtype, **chosen)
         if name.startswith("keras:"):
-            mode, model = _application(name, input_shape, num_classes)
+            model, mode = _application(name, input_shape, num_classes)
         elif re.fullmatch(f"{own.IN_MODULE}|{own.IN_FILE}", name):
-            mode, model = _own(name, input_shape, input_dtype, num_classes)
+            model = own.build(name, input_shape, num_classes)
+            mode = _own_mode(name, own.integer_input(model), input_dtype, asked)
         else:
             raise ModelError(
                 f"There is no model {name!r}.{did_you_mean(name, MODELS)} Models: "
                 f"{', '.join(MODELS)}, keras:NAME for one of keras.applications, "
                 "path/to/file.py:function or package.module:function for your own."
             )
+        if mode is not None and asked != "auto":
+            mode = asked
         with _reasons(name, input_shape):
             return _around(name, model, mode, input_shape, input_dtype, num_classes)
+
+
+def _check_floats(input_dtype: str, asked: str) -> None:
+    if not keras.backend.is_float_dtype(input_dtype):
+        raise ModelError(
+            f"The records hold {input_dtype} images; models take uint8 or floating. "
+            "Write the records again."
+        )
+    if asked != "auto":
+        raise ModelError(
+            f"--pixels={asked} is for pixels of 8 bits; the records hold {input_dtype} images, "
+            "which every model gets as they are. Leave --pixels out."
+        )
 
 
 @contextmanager
@@ -122,8 +122,8 @@ def _reasons(name: str, input_shape: tuple[int, int, int]) -> Iterator[None]:
 
 def _application(
     name: str, input_shape: tuple[int, int, int], num_classes: int
-) -> tuple[str, keras.Model]:
-    """The pixels' mode and the network of keras.applications.NAME, without its softmax."""
+) -> tuple[keras.Model, str]:
+    """The network of keras.applications.NAME, without its softmax, and the pixels' mode."""
     application = name.removeprefix("keras:")
     if application not in APPLICATIONS:
         raise ModelError(
@@ -138,48 +138,24 @@ def _application(
             classes=num_classes,
             classifier_activation=None,
         )
-    return APPLICATIONS[application], model
+    return model, APPLICATIONS[application]
 
 
-def _own(
-    name: str, input_shape: tuple[int, int, int], input_dtype: str, num_classes: int
-) -> tuple[str | None, keras.Model]:
-    """The pixels' mode (None: as the records hold them) and the network of the user's function."""
-    model = own.load(name)(input_shape=input_shape, num_classes=num_classes)
-    if not isinstance(model, keras.Model):
-        kind = type(model)
-        raise ModelError(
-            f"{name} must return a keras.Model, not {kind.__module__}.{kind.__qualname__}."
-        )
-    if _ends_in_softmax(model):
-        raise ModelError(
-            f"{name} ends in a softmax, and the loss applies its own. Return the logits: leave "
-            "the last activation out."
-        )
-    inputs = getattr(model, "inputs", None) or []  # A subclass of keras.Model declares none.
-    if any(tensor.shape[0] is not None for tensor in inputs):
-        raise ModelError(
-            f"{name} fixes its batch at {inputs[0].shape[0]}; the input pipeline alone decides "
-            "on that. Leave batch_size out of keras.Input."
-        )
-    if all(keras.backend.is_float_dtype(tensor.dtype) for tensor in inputs):
-        return "unit", model
+def _own_mode(name: str, integer: str | None, input_dtype: str, asked: str) -> str | None:
+    """The pixels' mode of an own model; None: as the records hold them."""
+    if integer is None:
+        return "raw"  # the convention of Keras: what is done to 0..255 is part of the model
     if input_dtype != "uint8":
         raise ModelError(
-            f"{name} declares {inputs[0].dtype} pixels and the records hold {input_dtype}. "
+            f"{name} declares {integer} pixels and the records hold {input_dtype}. "
             "Declare a float input."
         )
-    return None, model
-
-
-def _ends_in_softmax(model: keras.Model) -> bool:
-    if not getattr(model, "outputs", None):
-        return False
-    last = model.layers[-1]
-    return last.output is model.outputs[0] and (
-        isinstance(last, keras.layers.Softmax)
-        or getattr(last, "activation", None) is keras.activations.softmax
-    )
+    if asked not in ("auto", "raw"):
+        raise ModelError(
+            f"{name} declares {integer} pixels, so it gets 0..255 and not --pixels={asked}. "
+            "Declare a float input, or leave --pixels out."
+        )
+    return None
 
 
 def _around(
@@ -191,10 +167,21 @@ def _around(
     num_classes: int,
 ) -> keras.Model:
     """The network between its pixels and float32 logits."""
-    image = keras.Input(input_shape, dtype=input_dtype, name="image")
-    output = network(image if mode is None else Pixels(mode, name="pixels")(image))
+
+    def named(name: str) -> str:  # Names of layers are unique: the network may be called "logits".
+        return f"{name}_" if name == network.name else name
+
+    image = keras.Input(input_shape, dtype=input_dtype, name=named("image"))
+    pixels = image if mode is None else Pixels(mode, name=named("pixels"))(image)
+    with own.failing(name):
+        output = network(pixels)
+    if not network.trainable_variables:
+        raise ModelError(
+            f"{name} has no trainable weights: there is nothing to train. Set trainable = True on "
+            "a layer that has some."
+        )
     shape = getattr(output, "shape", type(output).__name__)
     if shape != (None, num_classes):
         raise ModelError(f"{name} must return logits of shape (None, {num_classes}), not {shape}.")
-    logits = keras.layers.Activation("linear", dtype="float32", name="logits")(output)
+    logits = keras.layers.Activation("linear", dtype="float32", name=named("logits"))(output)
     return keras.Model(image, logits, name=network.name)

@@ -12,6 +12,7 @@ def cnn(
     num_classes: int,
     dropout: float = 0.0,
     input_dtype: str = "uint8",
+    pixels: str = "unit",
 ) -> keras.Model:
     """input_dtype[M, S, S, C], S >= 8 -> logits float32[M, num_classes].
 
@@ -21,7 +22,7 @@ def cnn(
     front of a BatchNorm: its gradient is zero but for rounding, which Adam would amplify.
     """
     image = keras.Input(input_shape, dtype=input_dtype, name="image")
-    x = Pixels("unit", name="pixels")(image)
+    x = Pixels(pixels, name="pixels")(image)
     for block, filters in enumerate(FILTERS, start=1):
         x = keras.layers.Conv2D(
             filters,

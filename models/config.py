@@ -1,7 +1,7 @@
 """The model's settings. No TensorFlow here: flags and --help read this file."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from input.foundation.settings import AtLeast, Below, check
 from models.errors import ModelError
@@ -22,6 +22,12 @@ class ModelConfig:
         AtLeast(0),
         Below(1),
     ] = 0.0
+    pixels: Annotated[
+        Literal["auto", "raw", "unit", "imagenet", "caffe"],
+        "What the network gets of 8-bit pixels: raw 0..255; unit -1..1; imagenet and caffe less a "
+        "mean per channel, imagenet over a deviation too. auto: as the network was published; "
+        "raw for your own, or the bytes where it declares an integer input.",
+    ] = "auto"
 
     def __post_init__(self) -> None:
         check(self, ModelError)

@@ -1,13 +1,14 @@
-"""What Keras does not promise and the models rely on. Written for Keras 3.15."""
+"""What Keras does not promise and the models rely on. Written for Keras 3.15, TensorFlow 2.21."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from tensorflow.python.framework import ops
 
 _COUNTERS = "object_name_uids"  # layer class -> how many have been named
 
@@ -39,8 +40,37 @@ def _reset(counters: object) -> None:
     global_state.set_global_attribute(_COUNTERS, counters)
 
 
-def reason(error: ValueError) -> str:
-    """Why Keras refused to build a layer, in one line.
+class Session(NamedTuple):
+    """What keras.utils.clear_session() throws away; see session()."""
+
+    state: object
+    settings: object
+    graph: object
+
+
+def session() -> Session:
+    """Keras' state (names, seed, dtype policy) and TensorFlow's default graph as they are now.
+
+    clear_session() of Keras 3.15 puts new objects in the place of all three. With the graph goes
+    the stack of entered strategies: variables are no longer mirrored, and leaving the strategy's
+    scope raises IndexError.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    return Session(global_state.GLOBAL_STATE_TRACKER, global_state.GLOBAL_SETTINGS_TRACKER, graph)
+
+
+def put_back(before: Session) -> bool:
+    """Undoes clear_session(); whether there was one."""
+    if global_state.GLOBAL_STATE_TRACKER is before.state:
+        return False
+    global_state.GLOBAL_STATE_TRACKER = before.state
+    global_state.GLOBAL_SETTINGS_TRACKER = before.settings
+    ops._default_graph_stack._global_default_graph = before.graph
+    return True
+
+
+def reason(error: Exception) -> str:
+    """Why Keras refused to build a layer, in one line; of another error, what it says.
 
     3.15 prints its reason in bold, between two lines about its own call; of any other text, all.
     """
@@ -76,6 +106,16 @@ def operations(graph: Any) -> Iterator[tf.Operation]:
     yield from graph.get_operations()
     for function in graph._functions.values():
         yield from operations(function.graph)
+
+
+def body(operation: tf.Operation) -> Any:
+    """The graph of the function that an operation calls; None for an operation that calls none.
+
+    TensorFlow 2.21: in graph._functions, by the name in the attribute f.
+    """
+    if operation.type not in ("PartitionedCall", "StatefulPartitionedCall"):
+        return None
+    return operation.graph._functions[operation.get_attr("f").name].graph
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:

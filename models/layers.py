@@ -7,7 +7,7 @@ import tensorflow as tf
 # [-1, 1]; "imagenet" has torchvision's figures; "caffe" has those of the Caffe model zoo, here
 # without its flip to BGR: weights start from scratch, so the order of the channels is free, and
 # a flip would be a Reverse of the batch.
-PIXEL_MODES = {
+PIXEL_MODES: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
     "raw": (0.0, 1.0),
     "unit": (127.5, 127.5),
     "imagenet": (

@@ -16,6 +16,7 @@ def resnet(
     num_classes: int,
     dropout: float = 0.0,
     input_dtype: str = "uint8",
+    pixels: str = "imagenet",
     *,
     name: str,
     block: Callable[[Tensor, int, int, str, str], Tensor],
@@ -32,7 +33,7 @@ def resnet(
     """
     last_gamma = "zeros" if zero_last_gamma else "ones"
     image = keras.Input(input_shape, dtype=input_dtype, name="image")
-    x = Pixels("imagenet", name="pixels")(image)
+    x = Pixels(pixels, name="pixels")(image)
     x = _relu(_conv_norm(x, 64, 7, "stem", stride=2), "stem")
     x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
     for stage, depth in enumerate(depths):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from input.manifest import Manifest
 from input.order import Plan
+from models import pixels
 from trainer.assembly import TRAIN, VALIDATION, Job
 from trainer.audit import Audit
 from trainer.config import RunDefinition
@@ -50,6 +51,7 @@ def start_rows(
         f"{job.config.model.model}, {parameters:,} parameters, {inputs.image_size} pixels, "
         f"{run.precision}",
     )
+    yield "pixels", pixels.shown(job.model)
     yield "audit", f"nothing reshapes the batch before {', '.join(found.layers)}"
     if job.compare_every:
         yield "replicas", f"compared to the bit every {job.compare_every:,} steps"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from input import pipeline
+from models import pixels
 from trainer import assembly, audit, run_dir
 from trainer.assembly import TRAIN
 from trainer.config import Config, Hardware
@@ -26,6 +27,7 @@ def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
     training = assembly.training(job)
     plan, train = training.plan, training.train
     yield "batch", f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step"
+    yield "pixels", pixels.shown(job.model)
     iterator = assembly.micro_batches(job, plan, first_step=0)
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
     walked = audit.audit(train.get_concrete_function(iterator, zero, one))

@@ -9,9 +9,9 @@ from models.build import build_model
 from models.config import ModelConfig
 
 
-def made(model, *, size=32, dropout=0.0, seed=1, **settings):
+def made(model, *, size=32, dropout=0.0, pixels="auto", seed=1, **settings):
     settings = {"input_shape": (size, size, 3), "num_classes": 10, **settings}
-    return build_model(ModelConfig(model, dropout), seed=seed, **settings)
+    return build_model(ModelConfig(model, dropout, pixels), seed=seed, **settings)
 
 
 def pixels(*shape):
@@ -30,10 +30,10 @@ OWN = """
 import keras
 from keras import layers
 
-def _sequential(*first, units, activation=None, batch=None, **declared):
+def _sequential(*first, units, batch=None, **declared):
     return keras.Sequential([
         *([keras.Input(batch_size=batch, **declared)] if declared else []),
-        *first, layers.GlobalAveragePooling2D(), layers.Dense(units, activation),
+        *first, layers.GlobalAveragePooling2D(), layers.Dense(units),
     ])
 
 def floats(input_shape, num_classes):
@@ -44,7 +44,7 @@ def undeclared(input_shape, num_classes):
 
 def bytes_(input_shape, num_classes):
     return _sequential(
-        layers.Rescaling(1 / 127.5, -1), layers.Conv2D(4, 3),
+        layers.Rescaling(1.0), layers.Conv2D(4, 3),
         units=num_classes, shape=input_shape, dtype="uint8",
     )
 
@@ -62,9 +62,6 @@ def subclass(input_shape, num_classes):
 
 def nothing(input_shape, num_classes):
     pass
-
-def softmax(input_shape, num_classes):
-    return _sequential(units=num_classes, activation="softmax", shape=input_shape)
 
 def seven_classes(input_shape, num_classes):
     return _sequential(units=7, shape=input_shape)
@@ -92,3 +89,19 @@ def own(tmp_path, monkeypatch):
     yield "own_package.networks"
     for name in ("own_package", "own_package.networks", "own_broken"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes PATH/net.py, whose function `net` has this body, from line 7 on; PATH/net.py:net."""
+
+    def written(body, after=""):
+        lines = "\n".join("    " + line for line in body.strip().splitlines())
+        path = tmp_path / "net.py"
+        path.write_text(
+            "import keras\nimport tensorflow as tf\n\nL = keras.layers\n\n"
+            f"def net(input_shape, num_classes):\n{lines}\n{after}\n"
+        )
+        return f"{path}:net"
+
+    return written

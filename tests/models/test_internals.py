@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+import tensorflow as tf
 
 from models import internals
 
@@ -52,3 +53,34 @@ def test_why_keras_refuses_a_layer_is_one_line():
 
 def test_another_text_is_the_reason_as_a_whole():
     assert internals.reason(ValueError("no bold\n  in it.")) == "no bold in it"
+
+
+@pytest.mark.parametrize("clear", [keras.utils.clear_session, keras.backend.clear_session])
+def test_a_cleared_session_is_put_back(strategies, clear):
+    with strategies[2].scope():
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        before = internals.session()
+        assert not internals.put_back(before)
+        clear()
+        # What it is for: the strategy and the policy are gone.
+        assert not tf.distribute.has_strategy()
+        assert keras.config.dtype_policy().name == "float32"
+        assert internals.put_back(before)
+        assert tf.distribute.get_strategy() is strategies[2]
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        keras.config.set_dtype_policy("float32")
+        mirrored = keras.Variable(1.0)
+    assert isinstance(mirrored.value, tf.distribute.DistributedValues)
+    assert not tf.distribute.has_strategy()
+
+
+def test_the_body_of_a_called_function():
+    relu = tf.function(lambda x: tf.nn.relu(x), autograph=False)
+    graph = (
+        tf.function(lambda x: relu(x) + 1, autograph=False)
+        .get_concrete_function(tf.TensorSpec([2]))
+        .graph
+    )
+    bodies = [internals.body(operation) for operation in graph.get_operations()]
+    (inner,) = [body for body in bodies if body is not None]
+    assert "Relu" in {operation.type for operation in inner.get_operations()}

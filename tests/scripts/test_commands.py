@@ -54,7 +54,24 @@ def other_classes(data_dir, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def refusals(data_dir, run, other_classes):
+def own_models(tmp_path_factory):
+    """A file of two functions: one raises, the other's model ends in a softmax."""
+    path = tmp_path_factory.mktemp("own") / "net.py"
+    path.write_text(
+        "import keras\n"
+        "def raises(input_shape, num_classes):\n"
+        "    return {}['width']\n"
+        "def softmax(input_shape, num_classes):\n"
+        "    return keras.Sequential([\n"
+        "        keras.Input(input_shape), keras.layers.Conv2D(4, 3),\n"
+        "        keras.layers.GlobalAveragePooling2D(),\n"
+        "        keras.Sequential([keras.layers.Dense(num_classes, 'softmax', name='head')])])\n"
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def refusals(data_dir, run, other_classes, own_models):
     """Wrong settings and what is said to them, each from a process of its own."""
     data, new = f"--data_dir={data_dir}", f"--run_dir={run.parent / 'new'}"
     six = ("train", data, new, "--image_size=8", "--global_batch_size=32", "--virtual_cpus=6")
@@ -69,6 +86,8 @@ def refusals(data_dir, run, other_classes):
         "classes that differ": (*TRAIN, f"--data_dir={other_classes}", new),
         "another run": (*TRAIN, data, f"--run_dir={run}", "--seed=3"),
         "unknown model": (*TRAIN, data, new, "--model=resent18"),
+        "a model that raises": (*TRAIN, data, new, f"--model={own_models}:raises"),
+        "a model with softmax": (*TRAIN, data, new, f"--model={own_models}:softmax"),
         "unknown flag": (*TRAIN, data, new, "--epoch=3"),
         "too large a batch": ("train", data, new, "--image_size=8", "--global_batch_size=512"),
         "a run that is none": ("evaluate", f"--run_dir={data_dir}"),
@@ -92,6 +111,8 @@ def refusals(data_dir, run, other_classes):
         ("classes that differ", ("square", "triangle", "samestep-records write")),
         ("another run", ("--seed=3 (the run has 0)", "another --run_dir")),
         ("unknown model", ("resent18", "Did you mean resnet18")),
+        ("a model that raises", ("net.py:raises failed in", "net.py:3: KeyError: 'width'.")),
+        ("a model with softmax", ("ends in a softmax, in layer head", "Return the logits")),
         ("unknown flag", ("epoch", "--help")),
         ("too large a batch", ("160 training records do not fill one step of 512",)),
         ("a run that is none", ("holds no run", "samestep-train")),
@@ -112,7 +133,7 @@ def test_doctor_says_what_it_found(data_dir):
     done = command("doctor", f"--data_dir={data_dir}", *TRAIN[1:], "--virtual_cpus=2")
     assert done.returncode == 0, done.stderr
     checks = [line.split()[1] for line in done.stdout.splitlines()]
-    assert checks == ["devices", "train", "validation", "batch", "audit", "step"]
+    assert checks == ["devices", "train", "validation", "batch", "pixels", "audit", "step"]
     assert "to block1_conv" in done.stdout
 
 

@@ -11,11 +11,12 @@ from trainer.doctor import examine
 
 def test_every_check_of_a_new_run(data_dir, tmp_path):
     found = dict(examine(settings(data_dir, tmp_path / "run"), HARDWARE))
-    assert list(found) == ["devices", "train", "validation", "batch", "audit", "step"]
+    assert list(found) == ["devices", "train", "validation", "batch", "pixels", "audit", "step"]
     assert found["devices"] == "CPU:0, CPU:1 (CPU)"
     assert found["train"].startswith("160 records, 3 shards, 3 classes, ")
     assert found["validation"].startswith("43 records, ")
     assert found["batch"] == "4 micro-batches of 8 a step"
+    assert found["pixels"] == "unit: -1..1 in float32"
     assert "operations from the pipeline to block1_conv, none of which reshapes" in found["audit"]
     assert found["step"].endswith(" on 32 images")
     assert not (tmp_path / "run").exists()

@@ -170,7 +170,7 @@ def test_weights_of_16_bits_are_trained(strategies, reader, dtype, micro_batch_s
 
 
 class Counting(keras.layers.Layer):
-    """A layer with an integer weight, which it counts its calls in, or leaves alone."""
+    """A layer with an integer weight, which counts its calls in training, or is left alone."""
 
     def __init__(self, counts: bool):
         super().__init__()
@@ -179,8 +179,8 @@ class Counting(keras.layers.Layer):
     def build(self, _):
         self.calls = self.add_weight(name="calls", dtype="int32", trainable=False)
 
-    def call(self, x):
-        if self.counts:
+    def call(self, x, training=None):
+        if self.counts and training:
             self.calls.assign(self.calls + 1)
         return x
 
