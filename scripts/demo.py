@@ -37,9 +37,8 @@ CLASSIFY = """
 import sys, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
 answer = model(tf.io.read_file(sys.argv[2])[None])
-probabilities, names = answer["probabilities"][0].numpy(), answer["class_names"].numpy()
-best = probabilities.argmax()
-print(f"This is a {names[best].decode()}, probability {probabilities[best]:.4f}")
+name, probabilities = answer["class_name"][0].numpy(), answer["probabilities"][0].numpy()
+print(f"This is a {name.decode()}, probability {probabilities.max():.4f}")
 """
 
 OWN_IMAGES = """\

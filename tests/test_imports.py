@@ -12,7 +12,9 @@ FOUNDATION = "input.foundation"
 # Modules of trainer that join input, models and the rest of trainer; every other one is a leaf.
 JOINS = {
     f"trainer.{name}"
-    for name in ("assembly", "loop", "evaluate", "export", "doctor", "forecast", "cards")
+    for name in (
+        *("assembly", "loop", "transfer", "evaluate", "export", "doctor", "forecast", "cards"),
+    )
 }
 # What a leaf may import of ours besides the foundation and trainer.errors. A folder's row, which
 # ends in a dot, is for all of its modules.

@@ -26,6 +26,7 @@ CROSS_CUTTING = {
     "test_json_fuzz.py": "damage to any JSON file, of input and of trainer",
     "input/test_fuzz.py": "damage to any file of the records",
     "input/test_bad_records.py": "a bad record's way from reader to pipeline",
+    "input/test_determinism.py": "pipeline and views in a process with op determinism",
     "scripts/test_commands.py": "the commands as processes, from settings to exit code",
     "scripts/test_texts.py": "README, the map and docs",
     "trainer/test_replicas.py": "a step and its model on 1, 2 and 4 replicas: the same bits",

@@ -13,14 +13,23 @@ from trainer.assembly import TRAIN, VALIDATION, Job
 from trainer.audit import Audit
 from trainer.config import RunDefinition
 from trainer.state import State
+from trainer.transfer import Transfer
 
 CLASSES_SHOWN = 12
 
 
 def start_rows(
-    job: Job, plan: Plan, found: Audit, state: State | None, first: RunDefinition
+    job: Job,
+    plan: Plan,
+    found: Audit,
+    state: State | None,
+    first: RunDefinition,
+    transferred: Transfer | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """state: the checkpoint that the run goes on from. first: as its first launch defined it."""
+    """state: the checkpoint that the run goes on from. first: as its first launch defined it.
+
+    transferred: what a new run starts with, if not with random weights.
+    """
     inputs, run, manifest = job.config.input, job.config.run, job.manifests[TRAIN]
     gpus = len(tf.config.list_physical_devices("GPU"))
     workers = f"{job.workers.count} workers, each " if job.workers.count > 1 else ""
@@ -56,6 +65,8 @@ def start_rows(
     if job.compare_every:
         yield "replicas", f"compared to the bit every {job.compare_every:,} steps"
     yield "start", f"step {state.step}, {state.fingerprint[:16]}" if state else "step 0, a new run"
+    if transferred:
+        yield from transferred.rows()
     for name, value in environment.items():
         before = first.environment.get(name)
         if before != value:

@@ -115,7 +115,7 @@ class Checkpoints:
         if reason is not None:
             raise TrainerError(
                 f"checkpoint {self._path(state.step)}: {reason}, but worker 0 has restored it. "
-                "--run_dir must be a folder that all workers share."
+                "All workers must share that folder."
             )
 
     def restore_existing(self, which: str) -> State:

@@ -48,7 +48,17 @@ class RunConfig:
         "Folder for config.json, checkpoints, events and metrics.jsonl. A run that is in it "
         "already is resumed.",
     ] = field(default="", compare=False)
-    epochs: Annotated[int, "Passes over the training records.", AtLeast(1)] = 10
+    init_weights: Annotated[
+        str,
+        "Folder of another run. A new run starts with the weights of its newest sound checkpoint, "
+        "each by its path and shape; the optimizer and the steps start anew.",
+    ] = ""
+    epochs: Annotated[
+        int,
+        "Passes over the training records. With --schedule=constant a later launch may give "
+        "another number.",
+        AtLeast(1),
+    ] = 10
     seed: Annotated[
         # keras.utils.set_random_seed takes no other.
         int,
@@ -162,3 +172,4 @@ class RunDefinition:
     data: dict[str, str]  # split -> fingerprint of its records
     environment: dict[str, str]  # versions and device kind at the first launch
     image_dtype: str = "uint8"  # of the records' pixels
+    initial_weights: str = ""  # the fingerprint of what --init_weights gave

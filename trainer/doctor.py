@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from input import pipeline
 from models import pixels
-from trainer import assembly, audit, run_dir
+from trainer import assembly, audit, run_dir, transfer
 from trainer.assembly import TRAIN
 from trainer.config import Config, Hardware
 
@@ -24,6 +24,8 @@ def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
         yield split, f"{found}, {len(manifest.classes)} classes, {manifest.fingerprint[:16]}"
     if first is not None:
         yield "run", f"{config.run.run_dir} holds this run"
+    elif transferred := transfer.transfer(job, first):
+        yield from transferred.rows()
     training = assembly.training(job)
     plan, train = training.plan, training.train
     yield "batch", f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step"

@@ -1,4 +1,7 @@
-"""A SavedModel that takes image files, or a run's own kind of pixels; it needs nothing of ours."""
+"""A SavedModel that takes image files, or a run's own kind of pixels; it needs nothing of ours.
+
+Its signature `classes` turns labels int64[n] into class_name string[n].
+"""
 
 from pathlib import Path
 from typing import Literal
@@ -26,10 +29,10 @@ class Classifier(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def __call__(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """string[n] -> probabilities float32[n, classes], class_names string[classes].
+        """string[n] -> probabilities float32[n, classes], label int64[n], class_name string[n].
 
-        Like the records, the bytes must hold upright pixels: a camera's EXIF orientation is not
-        looked at.
+        label and class_name are of the likeliest class. Like the records, the bytes must hold
+        upright pixels: a camera's EXIF orientation is not looked at.
         """
         size = self._inputs.image_size
         images = tf.map_fn(
@@ -60,8 +63,28 @@ class PixelClassifier(tf.Module):
 def _answer(
     model: keras.Model, images: tf.Tensor, classes: tuple[str, ...]
 ) -> dict[str, tf.Tensor]:
-    logits = model(images, training=False)
-    return {"probabilities": tf.nn.softmax(logits), "class_names": tf.constant(classes)}
+    # A row an image in every output, or TensorFlow Serving refuses requests in row format.
+    probabilities = tf.nn.softmax(model(images, training=False))
+    label = tf.argmax(probabilities, axis=1)
+    return {"probabilities": probabilities, "label": label, **_name(label, classes)}
+
+
+def _name(label: tf.Tensor, classes: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    return {"class_name": tf.gather(tf.constant(classes), label)}
+
+
+def _signatures(
+    classifier: Classifier | PixelClassifier, classes: tuple[str, ...]
+) -> dict[str, tf.types.experimental.ConcreteFunction]:
+    """What a server offers: the call, and the names of any labels."""
+
+    # It has an input because TensorFlow Serving's REST interface calls no signature without one.
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="label")])
+    def names(label: tf.Tensor) -> dict[str, tf.Tensor]:
+        return _name(label, classes)
+
+    calls = {"serving_default": classifier.__call__, "classes": names}
+    return {name: call.get_concrete_function() for name, call in calls.items()}
 
 
 def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = "latest") -> State:
@@ -74,11 +97,11 @@ def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = 
     state = Checkpoints(folder, model).restore_existing(checkpoint)
     kind = Classifier if first.image_dtype == "uint8" else PixelClassifier
     classifier = kind(model, inputs, first.classes)
-    signature = classifier.__call__.get_concrete_function()
+    signatures = _signatures(classifier, first.classes)
     try:
         durable.make(out.parent)
         with durable.publish(out) as (incomplete,):
-            tf.saved_model.save(classifier, str(incomplete), signatures=signature)
+            tf.saved_model.save(classifier, str(incomplete), signatures=signatures)
     except (OSError, tf.errors.OpError) as error:
         reason = error if isinstance(error, OSError) else internals.error_reason(error)
         raise TrainerError(f"--out={out} cannot be written: {reason}.") from error

@@ -1,6 +1,7 @@
 """Training from the first step to the last, through any number of stops."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from input import pipeline
-from trainer import assembly, audit, cards, evaluate, fixed_point, run_dir, step
+from trainer import assembly, audit, cards, evaluate, fixed_point, run_dir, step, transfer
 from trainer.assembly import TRAIN, VALIDATION, Job, Training
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
@@ -41,13 +42,11 @@ def fit(config: Config, hardware: Hardware) -> State:
         with preemption.watched() as stop_requested, lock:
             chief = workers.from_chief(RunDefinition, own)
             run_dir.check_workers(chief or own, own, workers.index)
-            if first is None and workers.chief:
-                run_dir.save(folder, own)
-            return _train(job, training, first or own, stop_requested)
+            return _train(job, training, first, stop_requested)
 
 
 def _train(
-    job: Job, training: Training, first: RunDefinition, stop_requested: Callable[[], bool]
+    job: Job, training: Training, first: RunDefinition | None, stop_requested: Callable[[], bool]
 ) -> State:
     run, folder, workers = job.config.run, Path(job.config.run.run_dir), job.workers
     plan, reader = training.plan, job.readers[TRAIN]
@@ -55,6 +54,13 @@ def _train(
     checkpoints = Checkpoints(folder, job.model, training.optimizer, run.keep_checkpoints)
     state = _restore(checkpoints, workers)
     done = state.step if state else 0
+    if done > total_steps:
+        raise TrainerError(
+            f"{folder} has done {done} steps and --epochs={run.epochs} are only {total_steps}. Set "
+            f"at least --epochs={math.ceil(done / plan.steps_per_epoch)}."
+        )
+    transferred = None if state else transfer.transfer(job, first)
+    definition = _define(job, first, transferred)
 
     evaluation = evaluate.build_evaluation(
         job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
@@ -69,7 +75,7 @@ def _train(
     skips = Skips(plan.steps_per_epoch, plan.micro_batches)
     with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
         found = audit.audit(trace)
-        monitor.card("samestep", cards.start_rows(job, plan, found, state, first))
+        monitor.card("samestep", cards.start_rows(job, plan, found, state, definition, transferred))
         while True:
             if state and state.step == done and done % plan.steps_per_epoch == 0:
                 if state.evaluation is None:
@@ -213,6 +219,18 @@ def _restore(checkpoints: Checkpoints, workers: Workers) -> State | None:
     if state is not None and not workers.chief:
         checkpoints.load(state)
     return state
+
+
+def _define(
+    job: Job, first: RunDefinition | None, transferred: transfer.Transfer | None
+) -> RunDefinition:
+    """What config.json says from here on: what the first launch wrote, but for --epochs."""
+    now = run_dir.extended(first, job.config) if first else job.definition
+    if first is None and transferred:
+        now = dataclasses.replace(now, initial_weights=transferred.state.fingerprint)
+    if job.workers.chief and now != first:
+        run_dir.save(Path(job.config.run.run_dir), now)
+    return now
 
 
 def _save(checkpoints: Checkpoints, done: int, job: Job) -> State:

@@ -29,12 +29,12 @@ def find(run_dir: str | Path) -> RunDefinition | None:
         ) from None
 
 
-def load(run_dir: str | Path) -> RunDefinition:
-    """The run in a folder. Raises TrainerError where there is none."""
+def load(run_dir: str | Path, flag: str = "--run_dir") -> RunDefinition:
+    """The run in a folder, which a flag has named. Raises TrainerError where there is none."""
     found = find(run_dir)
     if found is None:
         raise TrainerError(
-            f"--run_dir={run_dir} holds no run: there is no {CONFIG_FILE}. Train one with "
+            f"{flag}={run_dir} holds no run: there is no {CONFIG_FILE}. Train one with "
             "samestep-train --data_dir=DATA --run_dir=RUN."
         )
     return found
@@ -88,14 +88,31 @@ def fill_in(config: Config, first: Config) -> Config:
     return Config(**groups)
 
 
+def extended(first: RunDefinition, config: Config) -> RunDefinition:
+    """The run with this launch's number of epochs, where no step depends on that number.
+
+    Under a constant learning rate none does; a cosine comes down to 0 at the last one.
+    """
+    if first.config.optimizer.schedule != "constant":
+        return first
+    run = dataclasses.replace(first.config.run, epochs=config.run.epochs)
+    return dataclasses.replace(first, config=dataclasses.replace(first.config, run=run))
+
+
 def check_same(first: RunDefinition, config: Config, data: dict[str, str]) -> None:
     """Raises TrainerError with every difference that would make this another run."""
+    first = extended(first, config)
     found = differences(first, config, data, "the run")
-    if found:
-        raise TrainerError(
-            f"{config.run.run_dir} holds another run: {', '.join(found)}. "
-            "Repeat its own flags to resume it, or start in another --run_dir."
+    if not found:
+        return
+    folder = config.run.run_dir
+    way_out = "Repeat its own flags to resume it, or start in another --run_dir."
+    if config.run.epochs > first.config.run.epochs:
+        way_out = (
+            "A cosine schedule ends with its epochs. To train on from the weights that are there, "
+            f"start in another --run_dir with --init_weights={folder}."
         )
+    raise TrainerError(f"{folder} holds another run: {', '.join(found)}. {way_out}")
 
 
 def check_workers(chief: RunDefinition, own: RunDefinition, worker: int) -> None:

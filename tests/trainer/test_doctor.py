@@ -22,6 +22,14 @@ def test_every_check_of_a_new_run(data_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_weights_that_a_new_run_starts_with_are_looked_at(finished, data_dir):
+    found = dict(examine(settings(data_dir, init_weights=str(finished.run_dir)), HARDWARE))
+    state = finished.state
+    assert found["weights"] == (
+        f"17 of 17 variables from {finished.run_dir}, step 15, {state.fingerprint[:16]}"
+    )
+
+
 def test_a_run_that_is_there_is_compared_and_left_alone(finished, data_dir):
     def files():
         return {path: path.read_bytes() for path in finished.run_dir.rglob("*") if path.is_file()}

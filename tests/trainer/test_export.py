@@ -1,6 +1,8 @@
 """The SavedModel answers as the run's model does, from files or from pixels."""
 
+import base64
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -45,9 +47,10 @@ def test_image_files_get_the_answers_of_the_runs_evaluation(finished, exported, 
     block = records.read(np.arange(43))
     answer = tf.saved_model.load(str(exported))(tf.constant(block.images.tolist()))
     np.testing.assert_allclose(answer["probabilities"], expected, rtol=1e-5, atol=1e-6)
-    assert tuple(name.decode() for name in answer["class_names"].numpy()) == CLASSES
-    right = (answer["probabilities"].numpy().argmax(axis=1) == labels.numpy()).sum()
-    assert right == finished.state.evaluation.correct
+    found = answer["label"].numpy()
+    np.testing.assert_array_equal(found, expected.argmax(axis=1))
+    assert [name.decode() for name in answer["class_name"].numpy()] == [CLASSES[i] for i in found]
+    assert (found == labels.numpy()).sum() == finished.state.evaluation.correct
 
 
 def test_the_serving_signature_is_the_call(exported, records):
@@ -55,6 +58,48 @@ def test_the_serving_signature_is_the_call(exported, records):
     one = tf.constant(records.read(np.array([0])).images.tolist())
     served = loaded.signatures["serving_default"](image_bytes=one)
     np.testing.assert_array_equal(served["probabilities"], loaded(one)["probabilities"])
+
+
+def served(signature, request: str) -> list:
+    """TensorFlow Serving's answer to a JSON request in row format: its `predictions`.
+
+    Its rules (util/json_tensor.cc): one value an instance where there is one input, bytes as
+    {"b64": ..}; as many rows in every output; a row is an object where there are several outputs.
+    """
+    (spec,) = signature.structured_input_signature[1].values()  # none: it does not call it
+    instances = json.loads(request)["instances"]
+    rows = [base64.b64decode(x["b64"]) if isinstance(x, dict) else x for x in instances]
+    outputs = signature(**{spec.name: tf.constant(rows, spec.dtype)})
+    found = {key: value.numpy() for key, value in outputs.items()}
+    assert {value.ndim and len(value) for value in found.values()} == {len(rows)}
+    columns = {
+        key: value.astype(str).tolist() if value.dtype == object else value.tolist()
+        for key, value in found.items()
+    }
+    if len(columns) == 1:
+        return next(iter(columns.values()))
+    return [{key: column[row] for key, column in columns.items()} for row in range(len(rows))]
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_a_server_answers_in_rows(exported, records, n):
+    """3 classes: as many images as classes, fewer and more."""
+    signatures = tf.saved_model.load(str(exported)).signatures
+    images = records.read(np.arange(n)).images
+    instances = [{"b64": base64.b64encode(image).decode()} for image in images]
+    rows = served(signatures["serving_default"], json.dumps({"instances": instances}))
+    assert len(rows) == n
+    for row in rows:
+        assert row.keys() == {"probabilities", "label", "class_name"}
+        assert len(row["probabilities"]) == 3
+        assert row["label"] == np.argmax(row["probabilities"])
+        assert row["class_name"] == CLASSES[row["label"]]
+
+
+def test_a_server_names_the_classes(exported):
+    classes = tf.saved_model.load(str(exported)).signatures["classes"]
+    assert tuple(served(classes, '{"instances": [0, 1, 2]}')) == CLASSES
+    assert served(classes, '{"instances": [2]}') == [CLASSES[2]]
 
 
 def test_a_run_of_float_pixels_is_exported_for_pixels(finished, tmp_path):

@@ -16,8 +16,9 @@ from input.errors import BadRecordError
 from tests.conftest import error
 from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, loop, step
-from trainer.config import Hardware
+from trainer.config import Config, Hardware
 from trainer.errors import PreemptedError, TrainerError
+from trainer.run_dir import load
 from trainer.run_dir import lock as folder_lock
 from trainer.workers.agreement import Sync, Workers
 from trainer.workers.watchdog import Pace
@@ -80,6 +81,41 @@ def test_another_config_is_refused(finished, data_dir):
     other = settings(data_dir, run_dir, seed=1)
     with pytest.raises(TrainerError, match=r"--seed=1 \(the run has 0\)"):
         loop.fit(other, HARDWARE)
+
+
+def constant(data_dir, run_dir, epochs: int) -> Config:
+    """A rate that stays, after a warm-up of half an epoch."""
+    config = settings(data_dir, run_dir)
+    return replace(
+        config,
+        optimizer=replace(config.optimizer, schedule="constant", warmup_epochs=0.5),
+        run=replace(config.run, epochs=epochs),
+    )
+
+
+def test_a_run_with_a_constant_rate_can_be_extended(data_dir, tmp_path):
+    """The same as with the larger number of epochs from the start."""
+    at_once = loop.fit(constant(data_dir, tmp_path / "at_once", 2), HARDWARE)
+    run_dir = tmp_path / "extended"
+    assert loop.fit(constant(data_dir, run_dir, 1), HARDWARE).step == 5
+    longer = loop.fit(constant(data_dir, run_dir, 2), Hardware(virtual_cpus=1))
+    assert (longer.step, longer.fingerprint) == (10, at_once.fingerprint)
+    assert without_times(metrics(run_dir)) == without_times(metrics(tmp_path / "at_once"))
+    assert load(run_dir).config.run.epochs == 2
+    assert error(loop.fit, constant(data_dir, run_dir, 1), HARDWARE) == (
+        f"{run_dir} has done 10 steps and --epochs=1 are only 5. Set at least --epochs=2."
+    )
+    assert load(run_dir).config.run.epochs == 2
+
+
+def test_a_run_with_a_cosine_cannot_be_extended(finished, data_dir):
+    config = settings(data_dir, finished.run_dir)
+    longer = replace(config, run=replace(config.run, epochs=4))
+    assert error(loop.fit, longer, HARDWARE) == (
+        f"{finished.run_dir} holds another run: --epochs=4 (the run has 3). A cosine schedule ends "
+        "with its epochs. To train on from the weights that are there, start in another --run_dir "
+        f"with --init_weights={finished.run_dir}."
+    )
 
 
 def test_two_launches_in_one_directory_are_refused(finished, data_dir):

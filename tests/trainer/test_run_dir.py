@@ -121,6 +121,23 @@ def test_every_difference_is_listed():
     assert "train records" not in said
 
 
+@pytest.mark.parametrize("epochs", [9, 11])
+def test_epochs_make_another_run_where_the_rate_depends_on_them(epochs):
+    other = replace(GIVEN, run=replace(GIVEN.run, epochs=epochs))
+    said = error(run_dir.check_same, DEFINITION, other, DEFINITION.data)
+    assert f"--epochs={epochs} (the run has 10)" in said
+    assert ("--init_weights=run." in said) == (epochs > 10)
+    assert run_dir.extended(DEFINITION, other) == DEFINITION
+    constant = replace(GIVEN.optimizer, schedule="constant")
+    first = replace(DEFINITION, config=replace(CONFIG, optimizer=constant))
+    other = replace(other, optimizer=constant)
+    run_dir.check_same(first, other, DEFINITION.data)
+    found = run_dir.extended(first, other)
+    assert found.config.run.epochs == epochs
+    same = replace(found.config, run=replace(found.config.run, epochs=10))
+    assert replace(found, config=same) == first
+
+
 def test_what_does_not_change_the_result_may_differ():
     other = Config(
         replace(GIVEN.input, data_dir="elsewhere", max_bad_records=3),

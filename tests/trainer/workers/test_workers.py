@@ -45,6 +45,16 @@ def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, worke
     assert said == [("0", str(epoch)) for epoch in range(1, EPOCHS + 1)]
 
 
+def test_workers_start_from_another_run_and_are_extended(alone, data_dir, tmp_path):
+    train = [f"--init_weights={alone}", "--schedule=constant"]
+    train_alone(data_dir, tmp_path / "at_once", 2, 1, *train)
+    run = tmp_path / "run"
+    for epochs in (1, 2):
+        launch = Launch(data_dir, run, 2, 1, epochs, train=train)
+        assert launch.wait() == 0, launch.log.read_text()
+    assert metrics(run) == metrics(tmp_path / "at_once")
+
+
 @pytest.fixture(scope="module")
 def alone_fast(data_dir, tmp_path_factory) -> Path:
     """One epoch with float32 sums on one CPU."""
