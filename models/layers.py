@@ -64,7 +64,7 @@ class FusedBatchNorm(keras.layers.Layer):
     statistics. Under mixed precision the activations keep their 16 bits; gamma, beta and the
     statistics are float32. In training it updates its own replica's moving statistics
     (aggregation "none", as Keras does); the step averages them over micro-batches.
-    `trainable = False` means inference, as in Keras.
+    `trainable = False` means inference, as in Keras; in training it is then no fused op.
 
     momentum 0.9 and epsilon 1e-5 are the values of He et al. 2016 (arXiv:1512.03385) and Goyal
     et al. 2017 (arXiv:1706.02677); Keras' momentum of 0.99 would leave 37 % of the initial
@@ -100,7 +100,9 @@ class FusedBatchNorm(keras.layers.Layer):
         self.moving_variance = weight("moving_variance", "ones", trainable=False)
 
     def call(self, x, training=None):
-        if not (training and self.trainable):
+        if training and not self.trainable:
+            return self._frozen(x)
+        if not training:
             return self._fused(x, self.moving_mean, self.moving_variance)[0]
         y, mean, variance = self._fused(x)
         # The op divides the squares by n - 1 (Bessel), Keras and the paper's training pass by n.
@@ -110,6 +112,16 @@ class FusedBatchNorm(keras.layers.Layer):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return y
+
+    def _frozen(self, x):
+        """Inference inside a training step, in single ops.
+
+        On GPUs the fused op has no deterministic gradient in inference mode, and op determinism
+        refuses it. On every device, so that one formula gives the bits of all.
+        """
+        scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        y = (tf.cast(x, tf.float32) - self.moving_mean) * scale + self.beta
+        return tf.cast(y, x.dtype)
 
     def _fused(self, x, mean=None, variance=None):
         return tf.compat.v1.nn.fused_batch_norm(

@@ -67,7 +67,8 @@ def demo(config: DemoConfig, hardware: Hardware) -> None:
     out = Path(config.out)
     data_dir, run_dir = make_records(out), out / "run"
     export = run_dir / "export"  # where the run's last card says
-    devices = [f"--{name}={value}" for name, value in vars(hardware).items() if value is not None]
+    given = vars(hardware).items() - vars(Hardware()).items()
+    devices = [f"--{name}={value}" for name, value in sorted(given)]
 
     if (run_dir / CONFIG_FILE).is_file():
         print(f"{run_dir}: goes on where it was stopped; rm -r {shlex.quote(str(out))} starts anew")

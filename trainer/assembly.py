@@ -71,14 +71,14 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
             f"{config.input.data_dir}: train has {_image_dtype(manifests[TRAIN])} pixels and "
             f"validation {_image_dtype(manifests[VALIDATION])}. Write both in the same way."
         )
-    devices = device_names(hardware.virtual_cpus, hardware.gpus)
+    devices = _device_names(hardware)
     if first is not None:
         config = run_dir.fill_in(config, first.config)
         run_dir.check_same(first, config, _fingerprints(manifests))
     cluster = discovery.discover(os.environ)
     replicas = len(devices) * len(cluster.addresses)
     inputs = order.resolve(config.input, manifests[TRAIN].image_size, replicas)
-    return _assemble(_resolved(config, inputs), devices, cluster, manifests)
+    return _assemble(_resolved(config, inputs), hardware, cluster, manifests)
 
 
 def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: str) -> Job:
@@ -97,8 +97,7 @@ def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: 
             f"{inputs.data_dir}/{split} has {_image_dtype(manifests[split])} pixels; the "
             f"run was trained on {first.image_dtype}."
         )
-    devices = device_names(hardware.virtual_cpus, hardware.gpus)
-    return _assemble(config, devices, discovery.discover(os.environ), manifests)
+    return _assemble(config, hardware, discovery.discover(os.environ), manifests)
 
 
 @dataclass(frozen=True)
@@ -208,6 +207,10 @@ def new_model(config: Config, inputs: ResolvedInput, classes: int, dtype: str) -
     )
 
 
+def _device_names(hardware: Hardware) -> list[str]:
+    return device_names(hardware.virtual_cpus, hardware.gpus, hardware.virtual_gpus)
+
+
 def _manifests(config: Config, splits: Iterable[str]) -> dict[str, Manifest]:
     data_dir = config.input.data_dir
     if not data_dir:
@@ -238,11 +241,19 @@ def _resolved(config: Config, inputs: ResolvedInput) -> ResolvedConfig:
 
 
 def _assemble(
-    config: ResolvedConfig, devices: list[str], cluster: Cluster, manifests: dict[str, Manifest]
+    config: ResolvedConfig, hardware: Hardware, cluster: Cluster, manifests: dict[str, Manifest]
 ) -> Job:
-    run = config.run
+    run, devices = config.run, _device_names(hardware)
     with watchdog.connecting(run.start_seconds, cluster.addresses):
-        strategy = make_strategy(devices, run.intra_op_threads, run.deterministic, cluster)
+        strategy = make_strategy(
+            devices,
+            run.intra_op_threads,
+            run.deterministic,
+            cluster,
+            tf32=run.tf32,
+            virtual_gpus=hardware.virtual_gpus,
+            gpu_memory_growth=hardware.gpu_memory_growth,
+        )
     first = next(iter(manifests.values()))
     definition = RunDefinition(
         config=config,

@@ -76,6 +76,10 @@ class RunConfig:
     deterministic: Annotated[
         bool, "TensorFlow's op determinism: the same bits from run to run on GPUs too."
     ] = False
+    # Off by default: Ampere and later would quietly compute float32 convolutions in 10 bits.
+    tf32: Annotated[
+        bool, "Float32 convolutions and products in TensorFloat-32, 10 bits, on GPUs that have it."
+    ] = False
     intra_op_threads: Annotated[
         int | None,
         "CPU threads of one operation; part of the result's bits. Unset: one per core at the "
@@ -136,13 +140,25 @@ class Hardware:
     gpus: Annotated[
         int | None, "GPUs to use. Unset: every visible one; without any, the CPU.", AtLeast(1)
     ] = None
+    virtual_gpus: Annotated[
+        int | None,
+        "Replicas on each GPU, with equal shares of its free memory, to try many-replica training "
+        "on one GPU.",
+        AtLeast(1),
+    ] = None
+    gpu_memory_growth: Annotated[
+        bool,
+        "GPU memory is taken as it is needed, not all of it at the start; the shares of "
+        "--virtual_gpus are always taken whole.",
+    ] = True
 
     def __post_init__(self) -> None:
         check(self, TrainerError)
-        if self.virtual_cpus is not None and self.gpus is not None:
-            raise TrainerError(
-                "--virtual_cpus and --gpus exclude each other: leave one of them out."
-            )
+        for name in ("gpus", "virtual_gpus"):
+            if self.virtual_cpus is not None and getattr(self, name) is not None:
+                raise TrainerError(
+                    f"--virtual_cpus and --{name} exclude each other: leave one of them out."
+                )
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,46 @@ def test_fused_batch_norm_is_keras_batch_normalization(shape, training):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-5)
 
 
-def test_frozen_fused_batch_norm_is_in_inference():
-    x = activations(4, 5, 5, 6)
-    norm, _ = both_norms()
-    before = norm.moving_mean.numpy()
-    expected = norm(x, training=False)
+@pytest.mark.parametrize("shape", [(4, 5, 5, 6), (1, 1, 1, 6)])
+def test_frozen_fused_batch_norm_is_keras_batch_normalization(shape):
+    """Outputs and gradients; the statistics stay what they were."""
+    x, norms = activations(*shape), both_norms()
+    before = norms[0].moving_mean.numpy(), norms[0].moving_variance.numpy()
+    for norm in norms:
+        norm.trainable = False
+    ours, theirs = (norm_results(norm, x, training=True) for norm in norms)
+    for got, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-5)
+    np.testing.assert_array_equal(ours[-2:], before)
+    np.testing.assert_allclose(ours[0], norms[0](x, training=False), rtol=1e-5, atol=1e-5)
+
+
+def operations_of_a_step(norm) -> set[str]:
+    """Types of the operations of a forward and a backward pass in training."""
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.cast(norm(x, training=True), tf.float32)
+        return tape.gradient(y, [x, norm.gamma.value])
+
+    trace = step.get_concrete_function(tf.TensorSpec([4, 5, 5, 6], tf.float32))
+    return {operation.type for operation in trace.graph.get_operations()}
+
+
+@pytest.mark.parametrize(
+    "norm_type", [FusedBatchNorm, keras.layers.BatchNormalization], ids=lambda kind: kind.__name__
+)
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_a_frozen_norm_has_no_fused_op_in_training(norm_type, policy):
+    """Op determinism refuses its gradient in inference mode on GPUs."""
+    norm = norm_type(dtype=policy)
+    assert ("FusedBatchNormV3" in operations_of_a_step(norm)) == (norm_type is FusedBatchNorm)
     norm.trainable = False
-    np.testing.assert_array_equal(norm(x, training=True), expected)
-    np.testing.assert_array_equal(norm.moving_mean.numpy(), before)
+    assert not {kind for kind in operations_of_a_step(norm) if "FusedBatchNorm" in kind}
+    x = activations(4, 5, 5, 6)
+    assert norm(x, training=True).dtype == tf.as_dtype(norm.compute_dtype)
 
 
 def test_fused_batch_norm_takes_an_unknown_batch():

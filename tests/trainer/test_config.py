@@ -63,6 +63,11 @@ from trainer.errors import TrainerError
             lambda: Hardware(virtual_cpus=2, gpus=1),
             "--virtual_cpus and --gpus exclude each other: leave one of them out.",
         ),
+        (lambda: Hardware(virtual_gpus=0), "--virtual_gpus must be at least 1, not 0."),
+        (
+            lambda: Hardware(virtual_cpus=2, virtual_gpus=2),
+            "--virtual_cpus and --virtual_gpus exclude each other: leave one of them out.",
+        ),
     ],
 )
 def test_settings_check_themselves(make, said):
@@ -106,6 +111,7 @@ def test_what_only_one_launch_decides_does_not_make_a_run_another_one():
     run = RunConfig(run_dir="a", steps_per_call=3, log_every_steps=1, keep_checkpoints=9)
     assert run == RunConfig(run_dir="b", checkpoint_every_steps=7, stall_seconds=1.0)
     assert run != RunConfig(run_dir="a", seed=1)
+    assert RunConfig() != RunConfig(tf32=True)
     one, other = (
         Config(InputConfig(data_dir=folder), ModelConfig(), OptimizerConfig(), RunConfig())
         for folder in ("a", "b")

@@ -6,13 +6,17 @@ import tensorflow as tf
 
 from trainer import internals
 from trainer.errors import ClusterError, TrainerError
+from trainer.workers import nvidia
 from trainer.workers.discovery import Cluster
 
 
-def device_names(virtual_cpus: int | None = None, gpus: int | None = None) -> list[str]:
+def device_names(
+    virtual_cpus: int | None = None, gpus: int | None = None, virtual_gpus: int | None = None
+) -> list[str]:
     """Names of the devices to train on, one per replica: GPU:0, GPU:1, .. or CPU:0, ...
 
-    TensorFlow would quietly take the CPU for a GPU that does not exist. Raises TrainerError.
+    gpus: physical ones; virtual_gpus: replicas on each of them. TensorFlow would quietly take the
+    CPU for a GPU that does not exist. Raises TrainerError.
     """
     if virtual_cpus is not None:
         return [f"CPU:{i}" for i in range(virtual_cpus)]
@@ -22,7 +26,13 @@ def device_names(virtual_cpus: int | None = None, gpus: int | None = None) -> li
             f"--gpus={gpus}, but TensorFlow sees {found} GPUs here. Ask for {found or 'none'}, or "
             "try many-replica training without GPUs: --virtual_cpus=N."
         )
-    return [f"GPU:{i}" for i in range(found if gpus is None else gpus)] or ["CPU:0"]
+    if virtual_gpus is not None and not found:
+        raise TrainerError(
+            f"--virtual_gpus={virtual_gpus}, but TensorFlow sees no GPU here. Try many-replica "
+            f"training on the CPU: --virtual_cpus={virtual_gpus}."
+        )
+    used = found if gpus is None else gpus
+    return [f"GPU:{i}" for i in range(used * (virtual_gpus or 1))] or ["CPU:0"]
 
 
 def cores() -> int:
@@ -43,28 +53,50 @@ def make_strategy(
     intra_op_threads: int,
     deterministic: bool = False,
     cluster: Cluster | None = None,
+    *,
+    tf32: bool = False,
+    virtual_gpus: int | None = None,
+    gpu_memory_growth: bool = True,
 ) -> tf.distribute.Strategy:
     """One replica on each of the named devices of each worker; waits until all are connected.
 
-    Must be the first TensorFlow call of the process.
+    virtual_gpus: how many of the names are on each physical GPU. Must be the first TensorFlow call
+    of the process. Raises ClusterError, TrainerError.
     """
     on_cpu = names[0].startswith("CPU")
+    if cluster is not None and len(cluster.addresses) == 1:
+        cluster = None
+    if cluster is not None and virtual_gpus is not None:
+        raise TrainerError(
+            f"--virtual_gpus={virtual_gpus} is for one worker: NCCL, which joins the GPUs of "
+            "several, allows no two replicas on one. Leave it out, or start one process."
+        )
     # Grappler rewrites chains of float operations differently in different graphs: on 2 replicas
     # 751 of 753 arrays of keras.applications.ResNet50 had other bits than on 1 after four steps.
     # Without these rewrites they are equal, and a step of cnn takes the same time.
     tf.config.optimizer.set_experimental_options(
         {"arithmetic_optimization": False, "constant_folding": False, "remapping": False}
     )
+    tf.config.experimental.enable_tensor_float_32_execution(tf32)
     if on_cpu:
+        hide_gpus()
         _configure_cpus(len(names), intra_op_threads)
+    else:
+        _configure_gpus(len(names), virtual_gpus, gpu_memory_growth)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
-    if cluster is not None and len(cluster.addresses) > 1:
+    if cluster is not None:
         return _across_workers(names, cluster)
     # The default collectives of logical CPUs work for one strategy per process only ("Shape
-    # mismatch in the collective instance"); GPUs keep the default, NCCL.
-    reduction = tf.distribute.ReductionToOneDevice() if on_cpu else None
+    # mismatch in the collective instance"), and NCCL, the default of GPUs, for one replica on each.
+    one_device = on_cpu or virtual_gpus is not None
+    reduction = tf.distribute.ReductionToOneDevice() if one_device else None
     return tf.distribute.MirroredStrategy(names, cross_device_ops=reduction)
+
+
+def hide_gpus() -> None:
+    """Keeps TensorFlow off the GPUs: it would take all their memory for what runs on the CPU."""
+    tf.config.set_visible_devices([], "GPU")
 
 
 def _across_workers(names: list[str], cluster: Cluster) -> tf.distribute.Strategy:
@@ -113,3 +145,33 @@ def _configure_cpus(replicas: int, intra_op_threads: int) -> None:
                 f"TensorFlow has started in this process with {found} CPUs of {threads} threads; "
                 f"this run needs {replicas} of {intra_op_threads}. Use a new process."
             ) from None
+
+
+def _configure_gpus(replicas: int, virtual_gpus: int | None, memory_growth: bool) -> None:
+    per_gpu = virtual_gpus or 1
+    used = tf.config.list_physical_devices("GPU")[: replicas // per_gpu]
+    try:
+        # TensorFlow would take the memory of the others too.
+        tf.config.set_visible_devices(used, "GPU")
+        if virtual_gpus is None:
+            for gpu in used:
+                tf.config.experimental.set_memory_growth(gpu, memory_growth)
+            return
+        # A logical GPU needs a limit, and TensorFlow refuses memory growth beside one.
+        share = tf.config.LogicalDeviceConfiguration(_memory_limit(virtual_gpus))
+        for gpu in used:
+            tf.config.set_logical_device_configuration(gpu, [share] * virtual_gpus)
+    except RuntimeError:
+        raise TrainerError(
+            "TensorFlow has started in this process, and its GPUs can no longer be set up. Use a "
+            "new process."
+        ) from None
+
+
+def _memory_limit(virtual_gpus: int) -> int:
+    """MiB for each of so many equal shares of a GPU. Raises TrainerError.
+
+    Of the card with the least free memory. CUDA, cuBLAS and cuDNN need some beside the shares: a
+    tenth stays free, which is what TensorFlow leaves of a GPU with 16 GB.
+    """
+    return min(card.free_mebibytes for card in nvidia.cards()) * 9 // 10 // virtual_gpus

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.conftest import THREADS, error
 from trainer.errors import ClusterError
-from trainer.workers import strategy
+from trainer.workers import nvidia, strategy
 from trainer.workers.discovery import Cluster
 
 PAIR = Cluster(("127.0.0.1:20001", "127.0.0.1:20002"), 1)
@@ -22,18 +22,21 @@ def gpus(monkeypatch, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "virtual_cpus", "asked", "names"),
+    ("there", "asked", "names"),
     [
-        (0, None, None, ["CPU:0"]),
-        (0, 3, None, ["CPU:0", "CPU:1", "CPU:2"]),
-        (2, None, None, ["GPU:0", "GPU:1"]),
-        (4, None, 1, ["GPU:0"]),
-        (2, 1, None, ["CPU:0"]),
+        (0, {}, ["CPU:0"]),
+        (0, {"virtual_cpus": 3}, ["CPU:0", "CPU:1", "CPU:2"]),
+        (2, {}, ["GPU:0", "GPU:1"]),
+        (4, {"gpus": 1}, ["GPU:0"]),
+        (2, {"virtual_cpus": 1}, ["CPU:0"]),
+        (1, {"virtual_gpus": 3}, ["GPU:0", "GPU:1", "GPU:2"]),
+        (2, {"virtual_gpus": 2}, ["GPU:0", "GPU:1", "GPU:2", "GPU:3"]),
+        (4, {"gpus": 1, "virtual_gpus": 2}, ["GPU:0", "GPU:1"]),
     ],
 )
-def test_device_names(monkeypatch, there, virtual_cpus, asked, names):
+def test_device_names(monkeypatch, there, asked, names):
     gpus(monkeypatch, there)
-    assert strategy.device_names(virtual_cpus, asked) == names
+    assert strategy.device_names(**asked) == names
 
 
 @pytest.mark.parametrize(("there", "instead"), [(0, "none"), (2, "2")])
@@ -43,6 +46,94 @@ def test_gpus_that_are_not_there_are_refused(monkeypatch, there, instead):
         f"--gpus=4, but TensorFlow sees {there} GPUs here. Ask for {instead}, or try many-replica "
         "training without GPUs: --virtual_cpus=N."
     )
+
+
+def test_virtual_gpus_need_a_gpu(monkeypatch):
+    gpus(monkeypatch, 0)
+    assert error(strategy.device_names, virtual_gpus=2) == (
+        "--virtual_gpus=2, but TensorFlow sees no GPU here. Try many-replica training on the CPU: "
+        "--virtual_cpus=2."
+    )
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """What make_strategy tells TensorFlow on a machine of 3 GPUs, in turn; it makes no strategy."""
+    calls = []
+
+    def record(owner, name):
+        monkeypatch.setattr(owner, name, lambda *args, **options: calls.append((name, *args)))
+
+    gpus(monkeypatch, 3)
+    record(tf.config, "set_visible_devices")
+    record(tf.config, "set_logical_device_configuration")
+    record(tf.config.experimental, "set_memory_growth")
+    monkeypatch.setattr(
+        tf.distribute,
+        "MirroredStrategy",
+        lambda names, cross_device_ops: calls.append((names, type(cross_device_ops).__name__)),
+    )
+    cards = [nvidia.Card(0, 70_001, 80_000), nvidia.Card(1, 80_000, 80_000)]
+    monkeypatch.setattr(strategy.nvidia, "cards", lambda: cards)
+    return calls
+
+
+@pytest.mark.parametrize("growth", [True, False])
+def test_gpus_that_are_not_used_are_left_alone(made, growth):
+    strategy.make_strategy(["GPU:0", "GPU:1"], THREADS, gpu_memory_growth=growth)
+    assert made == [
+        ("set_visible_devices", ["gpu 0", "gpu 1"], "GPU"),
+        ("set_memory_growth", "gpu 0", growth),
+        ("set_memory_growth", "gpu 1", growth),
+        (["GPU:0", "GPU:1"], "NoneType"),  # the default: NCCL
+    ]
+
+
+def test_virtual_gpus_share_the_memory_and_reduce_without_nccl(made):
+    """Nine tenths of the fullest card's free memory; no memory growth, which TensorFlow refuses."""
+    names = [f"GPU:{i}" for i in range(4)]
+    strategy.make_strategy(names, THREADS, virtual_gpus=2)
+    share = tf.config.LogicalDeviceConfiguration(memory_limit=31_500)
+    assert made == [
+        ("set_visible_devices", ["gpu 0", "gpu 1"], "GPU"),
+        ("set_logical_device_configuration", "gpu 0", [share, share]),
+        ("set_logical_device_configuration", "gpu 1", [share, share]),
+        (names, "ReductionToOneDevice"),
+    ]
+
+
+def test_gpus_cannot_be_set_up_in_a_started_tensorflow(made, monkeypatch):
+    def refuse(*args):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", refuse)
+    assert error(strategy.make_strategy, ["GPU:0"], THREADS) == (
+        "TensorFlow has started in this process, and its GPUs can no longer be set up. Use a new "
+        "process."
+    )
+
+
+def test_virtual_gpus_are_for_one_worker():
+    assert error(
+        strategy.make_strategy, ["GPU:0", "GPU:1"], THREADS, cluster=PAIR, virtual_gpus=2
+    ) == (
+        "--virtual_gpus=2 is for one worker: NCCL, which joins the GPUs of several, allows no two "
+        "replicas on one. Leave it out, or start one process."
+    )
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_is_what_the_run_says(tf32):
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    strategy.make_strategy(["CPU:0"], THREADS, tf32=not tf32)
+    strategy.make_strategy(["CPU:0"], THREADS, tf32=tf32)
+    assert enabled() is tf32
+    strategy.make_strategy(["CPU:0"], THREADS)
+    assert not enabled()  # TensorFlow's own default is on
+
+
+def test_a_run_on_the_cpu_leaves_the_gpus_alone():
+    assert tf.config.get_visible_devices("GPU") == []
 
 
 def test_device_kind_is_the_products_name(monkeypatch):
