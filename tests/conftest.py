@@ -25,6 +25,7 @@ CLASSES = ("circle", "cross", "square")
 
 def pytest_addoption(parser):
     parser.addoption("--kill-table", help="File that gets the kill matrix's table.")
+    parser.addoption("--placement-table", help="File that gets the table of steps on GPUs.")
     parser.addoption("--crash-table", help="File that gets the table of interrupted saves.")
 
 

@@ -28,6 +28,7 @@ LEAF_IMPORTS = {
         "trainer.sums",
     },
     "trainer.sums": {"trainer.fixed_point"},
+    "trainer.placement": {"trainer.internals", "trainer.step"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},
     "trainer.launch.": {"trainer.workers.discovery", "trainer.launch."},
 }

@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from input import order, pipeline
-from input.config import ResolvedInput
+from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
 from input.manifest import Manifest
 from input.order import Plan
@@ -90,6 +90,28 @@ def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: 
         )
     devices = device_names(hardware.virtual_cpus, hardware.gpus)
     return _assemble(config, devices, discovery.discover(os.environ), manifests)
+
+
+def on_gpus(job: Job, inputs: InputConfig, gpus: int) -> Job:
+    """The job as one worker with so many GPUs would have it: to be traced, not run.
+
+    Raises InputError where its batch does not fit them.
+    """
+    devices = [f"GPU:{i}" for i in range(gpus)]
+    first = next(iter(job.manifests.values()))
+    resolved = order.resolve(inputs, first.image_size, gpus)
+    config = dataclasses.replace(job.config, input=resolved)
+    strategy = make_strategy(devices, config.run.intra_op_threads)
+    with strategy.scope():
+        model = new_model(config, resolved, len(first.classes), job.definition.image_dtype)
+    return dataclasses.replace(
+        job,
+        definition=dataclasses.replace(job.definition, config=config),
+        devices=devices,
+        workers=Workers(strategy, 0, 1),
+        strategy=strategy,
+        model=model,
+    )
 
 
 @dataclass(frozen=True)

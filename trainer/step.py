@@ -17,6 +17,10 @@ from trainer.fixed_point import STATISTIC_BITS
 from trainer.losses import count_correct, cross_entropy
 from trainer.sums import Layout, Sums
 
+# Name scopes: `placement` tells by them whose a kernel is.
+MICRO_BATCH, FORWARD, BACKWARD, UPDATE = "micro_batch", "forward", "backward", "update"
+HOST = "host"  # meant to run there
+
 
 class History(NamedTuple):
     """One value per step, float64[steps]."""
@@ -95,48 +99,57 @@ def build_train(
     def reseed(step, micro_batch):
         """Dropout and other random layers draw from (seed, layer, step, micro-batch) only."""
         for layer, state in enumerate(seeds):
-            key = tf.constant([seed, layer], state.value.dtype)
-            for number in (step, micro_batch):
-                key = tf.random.experimental.stateless_fold_in(key, number, alg="philox")
+            # On the host: on a GPU these are 42 kernels a layer, for 16 bytes.
+            with tf.name_scope(HOST), tf.device("CPU:0"):
+                key = tf.constant([seed, layer], state.value.dtype)
+                for number in (step, micro_batch):
+                    number = tf.cast(number, key.dtype)
+                    key = tf.random.experimental.stateless_fold_in(key, number, alg="philox")
             state.assign(key)
 
     def micro_batch_sums(batch, step, micro_batch):
         """Replica context: a micro-batch -> its vector of sums."""
+        with tf.name_scope(MICRO_BATCH):
+            return layout.pack(sums_of(batch, step, micro_batch))
+
+    def sums_of(batch, step, micro_batch):
         image, label, weight = batch
         reseed(step, micro_batch)
         before = [tf.identity(v.value) for v in statistics]
         with tf.GradientTape() as tape:
-            logits = model(image, training=True)
+            with tf.name_scope(FORWARD):
+                logits = model(image, training=True)
             # Divided by the images of the step, so that the sum over its micro-batches is the mean.
             losses = cross_entropy(label, logits, label_smoothing)
             loss = tf.reduce_sum(weight * losses) / images_per_step
             objective = loss
             if model.losses:  # a regulariser counts once per step, so 1/V per micro-batch
                 objective += tf.add_n(model.losses) / micro_batches
-        gradients = tape.gradient(
-            objective, [v.value for v in variables], unconnected_gradients="zero"
-        )
+        with tf.name_scope(BACKWARD):
+            gradients = tape.gradient(
+                objective, [v.value for v in variables], unconnected_gradients="zero"
+            )
         changes = [v.value - old for v, old in zip(statistics, before, strict=True)]
         for v, old in zip(statistics, before, strict=True):
             v.assign(old)  # every micro-batch of a step starts from the same statistics
-        return layout.pack(
-            Sums(
-                gradients=[tf.convert_to_tensor(g) for g in gradients],
-                statistics=changes,
-                loss=loss,
-                weight=tf.reduce_sum(weight),
-                correct=count_correct(label, logits, weight),
-                overflows=tf.constant(0, tf.int64),
-            )
+        return Sums(
+            gradients=[tf.convert_to_tensor(g) for g in gradients],
+            statistics=changes,
+            loss=loss,
+            weight=tf.reduce_sum(weight),
+            correct=count_correct(label, logits, weight),
+            overflows=tf.constant(0, tf.int64),
         )
 
     def accumulate(batch, step, draw):
         """Replica context: the draw-th micro-batch of this replica, added to its accumulator."""
-        accumulator.assign_add(micro_batch_sums(batch, step, global_micro_batch(draw)))
+        vector = micro_batch_sums(batch, step, global_micro_batch(draw))
+        with tf.name_scope(MICRO_BATCH):
+            accumulator.assign_add(vector)
 
     def global_micro_batch(draw):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.cast(replica, tf.int64) * draws + draw
+        return tf.convert_to_tensor(replica) * draws + draw
 
     def take_accumulator():
         taken = tf.identity(accumulator.read_value())
@@ -151,8 +164,9 @@ def build_train(
         correction = images_per_step / sums.weight
         norm = correction * tf.linalg.global_norm(sums.gradients)
         applied = (sums.overflows == 0) & tf.math.is_finite(norm) & tf.math.is_finite(sums.loss)
-        for change in sums.statistics:
-            applied &= tf.reduce_all(tf.math.is_finite(change))
+        if statistics:
+            changes = tf.concat([tf.reshape(change, [-1]) for change in sums.statistics], axis=0)
+            applied &= tf.reduce_all(tf.math.is_finite(changes))
         scale = correction
         if clip_norm:
             scale *= clip_norm / tf.maximum(norm, clip_norm)
@@ -163,20 +177,21 @@ def build_train(
 
     def apply(gradients, changes, step):
         # Set once: Keras would evaluate a schedule anew for every variable.
-        optimizer.learning_rate.assign(schedule(step))
-        optimizer.apply(gradients, variables)
+        with tf.name_scope(UPDATE):
+            optimizer.learning_rate.assign(schedule(step))
+            optimizer.apply(gradients, variables)
         for v, change in zip(statistics, changes, strict=True):
             v.assign_add(change / micro_batches)
 
     def one_step(iterator, step):
         if draws == 1:
-            zero = tf.constant(0, tf.int64)
+            zero = tf.constant(0)
             reduced = strategy.run(
                 lambda batch: reduce(micro_batch_sums(batch, step, global_micro_batch(zero))),
                 args=(next(iterator),),
             )
         else:
-            for draw in tf.range(tf.constant(draws, tf.int64)):
+            for draw in tf.range(draws):
                 strategy.run(accumulate, args=(next(iterator), step, draw))
             reduced = strategy.run(lambda: reduce(take_accumulator()))
         gradients, changes, row, applied = reduced
@@ -188,9 +203,12 @@ def build_train(
 
     @tf.function
     def train(iterator, first_step, steps):
-        rows = tf.TensorArray(tf.float64, size=tf.cast(steps, tf.int32), element_shape=[5])
+        # TensorFlow keeps int32 in host memory. It would keep int64 on the GPU, and every round of
+        # a loop would wait for the GPU to say whether there is another one.
+        first_step, steps = tf.cast(first_step, tf.int32), tf.cast(steps, tf.int32)
+        rows = tf.TensorArray(tf.float64, size=steps, element_shape=[5])
         for i in tf.range(steps):
-            rows = rows.write(tf.cast(i, tf.int32), one_step(iterator, first_step + i))
+            rows = rows.write(i, one_step(iterator, first_step + i))
         return History(*tf.unstack(rows.stack(), axis=1))
 
     return train

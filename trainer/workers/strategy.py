@@ -55,6 +55,7 @@ def make_strategy(
     tf.config.optimizer.set_experimental_options(
         {"arithmetic_optimization": False, "constant_folding": False, "remapping": False}
     )
+    internals.reduce_single_tensors_whole()
     if on_cpu:
         _configure_cpus(len(names), intra_op_threads)
     if deterministic:
