@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-matrix test-applications test-kill test-crash test-slurm coverage check clean
+.PHONY: help demo proof test test-matrix test-applications test-kill test-crash test-slurm test-placement coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes;
 
 test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root; else skipped.
 	$(in_venv) -m pytest -m slurm -n 0 tests/trainer/launch/test_slurm_cluster.py
+
+test-placement: $(VENV)/installed  ## 80 steps traced for GPUs, on any machine: an hour; docs/gpus.md.
+	$(in_venv) -m pytest -m "placement or not placement" -n 0 tests/trainer/test_placement.py \
+	  --placement-table=docs/gpus.md
 
 test-crash: $(VENV)/installed  ## Every save interrupted at each system call; docs/reliability.md.
 	$(in_venv) -m pytest -n 0 tests/test_crashes.py --crash-table=docs/reliability.md

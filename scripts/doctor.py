@@ -7,18 +7,18 @@ from typing import NoReturn
 
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
-from trainer.config import Config, Hardware
+from trainer.config import Config, Examination, Hardware
 
 
 def main() -> NoReturn:
-    enter(__doc__, examine, Config, Hardware)
+    enter(__doc__, examine, Config, Hardware, Examination)
 
 
-def examine(config: Config, hardware: Hardware) -> None:
+def examine(config: Config, hardware: Hardware, examination: Examination) -> None:
     quiet_tensorflow()
     from trainer import doctor
 
-    for check, found in doctor.examine(config, hardware):
+    for check, found in doctor.examine(config, hardware, examination.trace_gpus):
         print(f"ok  {check:<12}{found}", flush=True)
 
 

@@ -28,6 +28,7 @@ def pytest_addoption(parser):
     parser.addoption("--kill-table", help="File that gets the kill matrix's table.")
     parser.addoption("--matrix-table", help="File that gets the invariance matrix's table.")
     parser.addoption("--applications-table", help="File that gets the table of keras.applications.")
+    parser.addoption("--placement-table", help="File that gets the table of steps on GPUs.")
     parser.addoption("--crash-table", help="File that gets the table of interrupted saves.")
 
 

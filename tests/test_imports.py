@@ -32,6 +32,7 @@ LEAF_IMPORTS = {
     "trainer.micro_batch": {"trainer.internals", "trainer.losses", "trainer.sums"},
     "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.sums": {"trainer.fixed_point"},
+    "trainer.placement": {"trainer.internals", "trainer.micro_batch", "trainer.step"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},
     "trainer.launch.": {"trainer.workers.discovery", "trainer.launch."},
 }

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ import keras
 import tensorflow as tf
 
 from input import order, pipeline
-from input.config import ResolvedInput
+from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
 from input.manifest import Manifest
 from input.order import Plan
 from input.reader import RecordReader
 from models.build import build_model
 from models.inspection import assigned_variables
-from trainer import crosscheck, internals, optimizers, run_dir, step
+from trainer import internals, optimizers, run_dir, step
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
 from trainer.micro_batch import MicroBatch
 from trainer.workers import discovery, watchdog
@@ -100,6 +100,28 @@ def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: 
     return _assemble(config, hardware, discovery.discover(os.environ), manifests)
 
 
+def on_gpus(job: Job, inputs: InputConfig, gpus: int) -> Job:
+    """The job as one worker with so many GPUs would have it: to be traced, not run.
+
+    Raises InputError where its batch does not fit them.
+    """
+    devices = [f"GPU:{i}" for i in range(gpus)]
+    first = next(iter(job.manifests.values()))
+    resolved = order.resolve(inputs, first.image_size, gpus)
+    config = dataclasses.replace(job.config, input=resolved)
+    strategy = make_strategy(devices, config.run.intra_op_threads)
+    with strategy.scope():
+        model = new_model(config, resolved, len(first.classes), job.definition.image_dtype)
+    return dataclasses.replace(
+        job,
+        definition=dataclasses.replace(job.definition, config=config),
+        devices=devices,
+        workers=Workers(strategy, 0, 1),
+        strategy=strategy,
+        model=model,
+    )
+
+
 @dataclass(frozen=True)
 class Training:
     """A job's step, and what it is made of."""
@@ -156,43 +178,6 @@ def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator[Any]:
             )
         )
     )
-
-
-def comparison(job: Job, training: Training) -> Callable[[int], None]:
-    """Returns compare(step): all replicas compute one micro-batch of that step, and must agree.
-
-    The first call traces; the steps of the next ones follow by job.compare_every. Raises
-    TrainerError, naming the devices, where they do not agree.
-    """
-    run, plan, workers = job.config.run, training.plan, job.workers
-    compare_replicas = crosscheck.build_crosscheck(job.strategy, training.micro_batch)
-    names = [
-        f"worker {worker} {device}" if workers.count > 1 else device
-        for worker in range(workers.count)
-        for device in job.devices
-    ]
-    iterators: list[Iterator[Any]] = []
-
-    def batches(first_step: int) -> tf.data.Dataset:
-        return pipeline.compared(
-            job.config.input,
-            job.readers[TRAIN],
-            plan,
-            seed=run.seed,
-            first_step=first_step,
-            every_steps=run.check_replicas,
-            worker_count=workers.count,
-        )
-
-    def compare(step: int) -> None:
-        if not iterators:
-            distribute = job.strategy.distribute_datasets_from_function
-            iterators.append(iter(distribute(lambda _: batches(step))))
-        number = order.compared_micro_batch(step, plan, run.seed)
-        found = compare_replicas(iterators[0], *(tf.constant(n, tf.int64) for n in (step, number)))
-        crosscheck.judge(found.numpy(), names, step)
-
-    return compare
 
 
 def new_model(config: Config, inputs: ResolvedInput, classes: int, dtype: str) -> keras.Model:

@@ -162,6 +162,21 @@ class Hardware:
 
 
 @dataclass(frozen=True)
+class Examination:
+    """What samestep-doctor does beside its usual checks."""
+
+    trace_gpus: Annotated[
+        int,
+        "GPUs, here or not, to trace the step for: operations that would not run there, kernels, "
+        "copies to the host. A minute for a large model; 0 leaves it out.",
+        AtLeast(0),
+    ] = 0
+
+    def __post_init__(self) -> None:
+        check(self, TrainerError)
+
+
+@dataclass(frozen=True)
 class Config:
     """The settings of a run, whatever hardware it runs on."""
 

@@ -6,14 +6,16 @@ import tensorflow as tf
 
 from input import pipeline
 from models import pixels
-from trainer import assembly, audit, run_dir, transfer
+from trainer import assembly, audit, placement, run_dir, transfer
 from trainer.assembly import TRAIN
 from trainer.config import Config, Hardware
+from trainer.errors import TrainerError
 
 
-def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
+def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator[tuple[str, str]]:
     """Yields (check, what was found); raises the error of the first check that fails.
 
+    trace_gpus: GPUs, here or not, to trace the step for; 0 leaves that out.
     Makes one step. Nothing is written: a run's folder is only compared.
     """
     first = run_dir.find(config.run.run_dir) if config.run.run_dir else None
@@ -41,3 +43,30 @@ def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
     with pipeline.naming_bad_records(job.readers[TRAIN]):
         history = train(iterator, zero, one)
     yield "step", f"loss {float(history.loss[0]):.4f} on {int(history.images[0])} images"
+    if trace_gpus:
+        inputs = config.input if first is None else job.config.input
+        yield "gpus", _on_gpus(assembly.on_gpus(job, inputs, trace_gpus))
+
+
+def _on_gpus(job: assembly.Job) -> str:
+    """How the step would run on a job's GPUs. Raises TrainerError where a part of it would not."""
+    training = assembly.training(job)
+    iterator = assembly.micro_batches(job, training.plan, first_step=0)
+    zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
+    function = training.train.get_concrete_function(iterator, zero, one)
+    found = placement.examine(function, len(job.devices))
+    wrong = [*found.without_kernel, *found.on_host, *found.batch]
+    if wrong:
+        raise TrainerError(
+            f"{len(wrong)} operations of the step have no GPU kernel for their types, leave their "
+            f"result in host memory or move the batch: {'; '.join(wrong[:5])}. Replace them in "
+            "the model, or train on CPUs."
+        )
+    kernels = found.kernels
+    return (
+        f"{len(job.devices)}: no operation without a GPU kernel; at least {kernels.model} kernels "
+        f"of the model and {kernels.ours} others per micro-batch, {kernels.optimizer} of the "
+        f"optimizer and {kernels.ours_per_step} others per step; {len(found.host_copies)} waits "
+        f"of the host; one all-reduce of {', '.join(found.reductions)}; "
+        f"{found.layout_transposes} transposes to NCHW and back"
+    )

@@ -4,12 +4,23 @@ Written for TensorFlow 2.21 and Keras 3.15. Each entry says what it uses and why
 version's number when that is gone; tests/trainer/test_internals.py fails when its meaning changes.
 """
 
+import functools
 import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
-from tensorflow.python.distribute import collective_all_reduce_strategy
+from tensorflow.core.protobuf import (
+    config_pb2,
+    device_properties_pb2,
+    meta_graph_pb2,
+    rewriter_config_pb2,
+)
+from tensorflow.python.distribute import collective_all_reduce_strategy, cross_device_utils
 from tensorflow.python.eager import context
+from tensorflow.python.framework import kernels, op_def_registry
+from tensorflow.python.grappler import cluster, tf_optimizer
 
 from input import internals as input_internals
 
@@ -49,6 +60,118 @@ def use_local_devices(names: list[str]) -> None:
     extended = collective_all_reduce_strategy.CollectiveAllReduceExtended
     _require(extended, "_initialize_local_devices", f"TensorFlow {tf.__version__}", "2.21")
     extended._initialize_local_devices = local_devices
+
+
+def reduce_single_tensors_whole() -> None:
+    """Makes an all-reduce of one tensor one collective, without concat before it and split after.
+
+    TensorFlow packs the tensors of an all-reduce even if there is one, and cuts the sum with
+    SplitV, which has no GPU kernel for int64: the sum would go to the host and back, 205 MB for
+    ResNet-50.
+    """
+    launcher = cross_device_utils.CollectiveReplicaLauncher
+    _require(launcher, "batch_all_reduce", f"TensorFlow {tf.__version__}", "2.21")
+    packed = launcher.batch_all_reduce
+    if hasattr(packed, "__wrapped__"):  # a second strategy in this process
+        return
+
+    @functools.wraps(packed)
+    def batch_all_reduce(self: Any, packs: list[list[Any]], options: Any = None) -> list[Any]:
+        if [len(pack) for pack in packs] != [1]:
+            return packed(self, packs, options)
+        return [self.all_reduce(packs[0][0], None, options)]
+
+    launcher.batch_all_reduce = batch_all_reduce
+
+
+class GpuKernel(NamedTuple):
+    """What TensorFlow would run a node with on a GPU: which of its tensors are in host memory."""
+
+    inputs_on_host: list[bool]
+    outputs_on_host: list[bool]
+
+
+def gpu_kernel(node: Any) -> GpuKernel | None:
+    """The kernel that a NodeDef has on GPUs, or None where there is none for its types.
+
+    TensorFlow has no public list of kernels; its wheel registers all of them on any machine.
+    """
+    found = [kernel for kernel in _kernels(node.op) if _fits(kernel, node)]
+    if not found:
+        return None
+    # DEFAULT is for devices that have no kernel of their own.
+    kernel = min(found, key=lambda kernel: (kernel.device_type != "GPU", -kernel.priority))
+    host, definition = set(kernel.host_memory_arg), op_def_registry.get(node.op)
+    return GpuKernel(
+        *(
+            [arg.name in host for arg in arguments for _ in range(_length(arg, node))]
+            for arguments in (definition.input_arg, definition.output_arg)
+        )
+    )
+
+
+@functools.cache
+def _kernels(op: str) -> list[Any]:
+    every = kernels.get_registered_kernels_for_op(op).kernel
+    return [kernel for kernel in every if kernel.device_type in ("GPU", "DEFAULT")]
+
+
+def _fits(kernel: Any, node: Any) -> bool:
+    """Whether a kernel takes the node's types, and has the label that the node asks for."""
+    if kernel.label != node.attr["_kernel"].s.decode():
+        return False
+    for constraint in kernel.constraint:
+        value = node.attr[constraint.name]
+        types = value.list.type if value.WhichOneof("value") == "list" else [value.type]
+        if not set(types) <= set(constraint.allowed_values.list.type):
+            return False
+    return True
+
+
+def _length(arg: Any, node: Any) -> int:
+    """The number of tensors of one of an operation's named arguments."""
+    if arg.number_attr:
+        return node.attr[arg.number_attr].i
+    return len(node.attr[arg.type_list_attr].list.type) if arg.type_list_attr else 1
+
+
+def optimised(
+    graph: tf.compat.v1.GraphDef, fetches: Sequence[str], gpus: int
+) -> tuple[tf.compat.v1.GraphDef, str]:
+    """What Grappler makes of a graph for GPUs of compute capability 8.0, here or not.
+
+    Functions and loops are inlined; what does not lead to a fetch or an effect is gone. The
+    rewrites are those of this process. Also returns what an optimizer failed with, or "":
+    TensorFlow logs that and goes on without this optimizer, and so does this.
+    """
+    devices = [_device("CPU", 0), *(_device("GPU", i) for i in range(gpus))]
+    meta_graph = meta_graph_pb2.MetaGraphDef(graph_def=graph)
+    meta_graph.collection_def["train_op"].node_list.value.extend(fetches)
+    config = config_pb2.ConfigProto()
+    options = config.graph_options.rewrite_options
+    options.min_graph_nodes = -1  # small graphs too
+    for name, on in tf.config.optimizer.get_experimental_options().items():
+        if not name.startswith("disable_"):
+            toggle = rewriter_config_pb2.RewriterConfig
+            setattr(options, name, toggle.ON if on else toggle.OFF)
+    machine, failure = cluster.Cluster(devices=devices), ""
+    options.fail_on_optimizer_errors = True
+    try:
+        return tf_optimizer.OptimizeGraph(config, meta_graph, cluster=machine), failure
+    except tf.errors.OpError as error:
+        failure = error.message
+    options.fail_on_optimizer_errors = False
+    return tf_optimizer.OptimizeGraph(config, meta_graph, cluster=machine), failure
+
+
+def _device(kind: str, index: int) -> device_properties_pb2.NamedDevice:
+    name = f"/job:localhost/replica:0/task:0/device:{kind}:{index}"
+    device = device_properties_pb2.NamedDevice(name=name)
+    device.properties.type = kind
+    device.properties.memory_size = 1 << 34
+    if kind == "GPU":
+        device.properties.environment["architecture"] = "8.0"
+    return device
 
 
 def put_shared_value(key: str, value: str) -> None:

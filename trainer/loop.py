@@ -11,8 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from input import pipeline
-from trainer import assembly, audit, cards, evaluate, fixed_point, run_dir, step, transfer
+from input import order, pipeline
+from trainer import (
+    assembly,
+    audit,
+    cards,
+    crosscheck,
+    evaluate,
+    fixed_point,
+    run_dir,
+    step,
+    transfer,
+)
 from trainer.assembly import TRAIN, VALIDATION, Job, Training
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
@@ -71,7 +81,7 @@ def _train(
     budget = job.config.input.max_bad_records
     sync = Sync(workers, pace, stop_requested, reader.bad_records, budget)
 
-    compare = assembly.comparison(job, training)
+    compare = _comparison(job, training)
     skips = Skips(plan.steps_per_epoch, plan.micro_batches)
     with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
         found = audit.audit(trace)
@@ -211,6 +221,43 @@ def due(done: int, every: int | None) -> bool:
 def next_stop(done: int, total: int, *periods: int | None) -> int:
     """The next step after which anything is due: the nearest multiple of a period, or the end."""
     return min(total, *(done - done % every + every for every in periods if every))
+
+
+def _comparison(job: Job, training: Training) -> Callable[[int], None]:
+    """Returns compare(step): all replicas compute one micro-batch of that step, and must agree.
+
+    The first call traces; the steps of the next ones follow by job.compare_every. Raises
+    TrainerError, naming the devices, where they do not agree.
+    """
+    run, plan, workers = job.config.run, training.plan, job.workers
+    compare_replicas = crosscheck.build_crosscheck(job.strategy, training.micro_batch)
+    names = [
+        f"worker {worker} {device}" if workers.count > 1 else device
+        for worker in range(workers.count)
+        for device in job.devices
+    ]
+    iterators: list[Iterator[Any]] = []
+
+    def batches(first_step: int) -> tf.data.Dataset:
+        return pipeline.compared(
+            job.config.input,
+            job.readers[TRAIN],
+            plan,
+            seed=run.seed,
+            first_step=first_step,
+            every_steps=run.check_replicas,
+            worker_count=workers.count,
+        )
+
+    def compare(step: int) -> None:
+        if not iterators:
+            distribute = job.strategy.distribute_datasets_from_function
+            iterators.append(iter(distribute(lambda _: batches(step))))
+        number = order.compared_micro_batch(step, plan, run.seed)
+        found = compare_replicas(iterators[0], *(tf.constant(n, tf.int64) for n in (step, number)))
+        crosscheck.judge(found.numpy(), names, step)
+
+    return compare
 
 
 def _restore(checkpoints: Checkpoints, workers: Workers) -> State | None:

@@ -21,6 +21,7 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
 
 def count_correct(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """int64[]: images with a weight whose largest logit is at their (largest soft) label."""
-    target = labels if labels.dtype.is_integer else tf.argmax(labels, -1, output_type=tf.int32)
-    right = tf.argmax(logits, axis=-1, output_type=target.dtype) == target
+    # int64: TensorFlow compares int32 on the host, which would wait for the GPU's logits.
+    target = tf.cast(labels, tf.int64) if labels.dtype.is_integer else tf.argmax(labels, -1)
+    right = tf.argmax(logits, axis=-1) == target
     return tf.math.count_nonzero(right & (weights > 0), dtype=tf.int64)

@@ -14,8 +14,10 @@ import tensorflow as tf
 from trainer import fixed_point, internals
 from trainer.fixed_point import STATISTIC_BITS
 from trainer.losses import count_correct, cross_entropy
-from trainer.micro_batch import MicroBatch
+from trainer.micro_batch import MICRO_BATCH, MicroBatch
 from trainer.sums import Layout
+
+UPDATE = "update"  # name scope of the optimizer: `placement` tells by it whose a kernel is
 
 
 class History(NamedTuple):
@@ -80,11 +82,13 @@ def build_train(
 
     def accumulate(batch, step, draw):
         """Replica context: the draw-th micro-batch of this replica, added to its accumulator."""
-        accumulator.assign_add(micro_batch.sums(batch, step, global_micro_batch(draw)))
+        vector = micro_batch.sums(batch, step, global_micro_batch(draw))
+        with tf.name_scope(MICRO_BATCH):
+            accumulator.assign_add(vector)
 
     def global_micro_batch(draw):
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        return tf.cast(replica, tf.int64) * draws + draw
+        return tf.convert_to_tensor(replica) * draws + draw
 
     def clear():
         accumulator.assign(tf.zeros([layout.size], layout.dtype))
@@ -112,19 +116,20 @@ def build_train(
         for v, change in zip(statistics, changes, strict=True):
             v.assign_add(change / micro_batches)
         # Set once: Keras would evaluate a schedule anew for every variable.
-        optimizer.learning_rate.assign(schedule(step))
-        optimizer.apply(gradients, variables)
+        with tf.name_scope(UPDATE):
+            optimizer.learning_rate.assign(schedule(step))
+            optimizer.apply(gradients, variables)
 
     def one_step(iterator, step):
         if draws == 1:
-            zero = tf.constant(0, tf.int64)
+            zero = tf.constant(0)
             reduced = strategy.run(
                 lambda batch: reduce(micro_batch.sums(batch, step, global_micro_batch(zero))),
                 args=(next(iterator),),
             )
         else:
             strategy.run(clear)
-            for draw in tf.range(tf.constant(draws, tf.int64)):
+            for draw in tf.range(draws):
                 strategy.run(accumulate, args=(next(iterator), step, draw))
             reduced = strategy.run(lambda: reduce(accumulator.read_value()))
         gradients, changes, row, applied = reduced
@@ -136,10 +141,12 @@ def build_train(
 
     @tf.function
     def train(iterator, first_step, steps):
-        columns = len(History._fields)
-        rows = tf.TensorArray(tf.float64, tf.cast(steps, tf.int32), element_shape=[columns])
+        # TensorFlow keeps int32 in host memory. It would keep int64 on the GPU, and every round of
+        # a loop would wait for the GPU to say whether there is another one.
+        first_step, steps = tf.cast(first_step, tf.int32), tf.cast(steps, tf.int32)
+        rows = tf.TensorArray(tf.float64, steps, element_shape=[len(History._fields)])
         for i in tf.range(steps):
-            rows = rows.write(tf.cast(i, tf.int32), one_step(iterator, first_step + i))
+            rows = rows.write(i, one_step(iterator, first_step + i))
         return History(*tf.unstack(rows.stack(), axis=1))
 
     return train

@@ -51,3 +51,41 @@ def test_what_training_would_refuse_is_refused(finished, data_dir):
     assert "--seed=1 (the run has 0)" in error(next, examine(other, HARDWARE))
     nameless = replace(settings(data_dir), model=ModelConfig("resent18"))
     assert "Did you mean resnet18" in error(next, examine(nameless, HARDWARE))
+
+
+def test_the_step_is_traced_for_gpus_when_asked(data_dir):
+    """For more than there are, with the batch that they would give it."""
+    checks = examine(settings(data_dir), Hardware(), trace_gpus=2)
+    found = dict(checks)["gpus"]
+    assert found.startswith("2: no operation without a GPU kernel; at least ")
+    assert "one all-reduce of int64" in found
+
+
+NUMPY = """
+import keras
+import tensorflow as tf
+
+
+class Halved(keras.layers.Layer):
+    def call(self, x):
+        y = tf.numpy_function(lambda y: y / 2, [tf.stop_gradient(x)], tf.float32)
+        return tf.ensure_shape(y, x.shape)
+
+
+def model(input_shape, num_classes):
+    image = keras.Input(input_shape)
+    x = keras.layers.Conv2D(4, 3)(image)
+    x = keras.layers.GlobalAveragePooling2D()(Halved()(x))
+    return keras.Model(image, keras.layers.Dense(num_classes)(x))
+"""
+
+
+def test_an_operation_that_would_not_run_on_gpus_is_refused_when_asked(data_dir, tmp_path):
+    (tmp_path / "own.py").write_text(NUMPY)
+    config = replace(settings(data_dir), model=ModelConfig(f"{tmp_path}/own.py:model"))
+    checks = examine(config, Hardware(), trace_gpus=1)
+    before = [next(checks)[0] for _ in range(6)]
+    assert before[-1] == "step"
+    message = error(next, checks)
+    assert message.startswith("1 operations of the step")
+    assert "halved_1/PyFunc (PyFunc, float32, " in message

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.distribute.cross_device_utils import CollectiveReplicaLauncher
 
 from tests.trainer.workers.runs import run_workers
 from trainer import internals
@@ -172,3 +173,92 @@ def test_why_an_operation_failed_is_one_line_without_tensorflows_names(tmp_path)
         tf.io.read_file(str(path))
     assert caught.value.message.endswith("[Op:ReadFile]")
     assert internals.error_reason(caught.value) == f"{path}; Not a directory"
+
+
+class RecordingLauncher:
+    """What batch_all_reduce needs of a CollectiveReplicaLauncher."""
+
+    _device = "CPU:0"
+    _options = tf.distribute.experimental.CommunicationOptions()
+
+    def __init__(self):
+        self.reduced = []
+
+    def all_reduce(self, tensor, control_input=None, options=None):
+        self.reduced.append((tensor.dtype.name, tensor.shape.as_list()))
+        return tensor
+
+
+def all_reduced(*packs) -> tuple[list, set[str]]:
+    """What is reduced for packs of zeros, and the operations around it."""
+    internals.reduce_single_tensors_whole()
+    launcher = RecordingLauncher()
+
+    @tf.function
+    def reduce():
+        tensors = [[tf.zeros(shape, tf.int64) for shape in pack] for pack in packs]
+        return CollectiveReplicaLauncher.batch_all_reduce(launcher, tensors)
+
+    graph = reduce.get_concrete_function().graph
+    return launcher.reduced, {op.type for op in graph.get_operations()}
+
+
+def test_one_tensor_is_reduced_as_it_is_and_several_are_packed():
+    reduced, operations = all_reduced([[2, 3]])
+    assert reduced == [("int64", [2, 3])]
+    assert not operations & {"ConcatV2", "SplitV", "Reshape"}
+    reduced, operations = all_reduced([[2, 3], [4]])
+    assert reduced == [("int64", [10])]
+    assert "SplitV" in operations
+
+
+def split(dtype) -> internals.GpuKernel | None:
+    with tf.Graph().as_default():
+        parts = tf.split(tf.zeros([4], dtype), [1, 3])
+        return internals.gpu_kernel(parts[0].op.node_def)
+
+
+def test_kernels_of_gpus_are_known_without_one():
+    """And which of their tensors are in host memory; there is none for SplitV of int64."""
+    assert split(tf.int64) is None
+    assert split(tf.float32) == internals.GpuKernel([False, True, True], [False, False])
+    assert split(tf.int32) == internals.GpuKernel([True] * 3, [True] * 2)
+    with tf.Graph().as_default():
+        text = tf.strings.as_string(tf.zeros([2]))
+    assert internals.gpu_kernel(text.op.node_def) is None
+
+
+def test_a_kernel_with_a_label_is_for_nodes_that_ask_for_it():
+    """As those that Grappler's layout optimizer makes."""
+    with tf.Graph().as_default():
+        axes = tf.raw_ops.DataFormatDimMap(x=tf.constant([1, 2]))
+    definition = axes.op.node_def
+    assert internals.gpu_kernel(definition).outputs_on_host == [False]
+    definition.attr["_kernel"].s = b"host"
+    assert internals.gpu_kernel(definition).outputs_on_host == [True]
+
+
+def test_grappler_optimises_for_gpus_that_are_not_there():
+    """Loops are inlined, what leads nowhere is gone, and convolutions get NCHW."""
+
+    @tf.function
+    def convolved(image, kernel):
+        for _ in tf.range(3):
+            with tf.device("GPU:1"):
+                tf.sin(image)
+                image = tf.nn.relu(tf.nn.conv2d(image, kernel, 1, "SAME"))
+        return image
+
+    specs = tf.TensorSpec([8, 32, 32, 4]), tf.TensorSpec([3, 3, 4, 4])
+    graph = convolved.get_concrete_function(*specs).graph
+    found, failure = internals.optimised(
+        graph.as_graph_def(), [tensor.name for tensor in graph.outputs], gpus=2
+    )
+    assert failure == ""
+    assert len(found.library.function) == 0
+    operations = [each.op for each in found.node]
+    assert "Sin" not in operations
+    assert operations.count("Conv2D") == 1
+    transposes = [each.name for each in found.node if each.op == "Transpose"]
+    assert transposes
+    assert all(name.endswith("LayoutOptimizer") for name in transposes)

@@ -78,6 +78,7 @@ def make_strategy(
         {"arithmetic_optimization": False, "constant_folding": False, "remapping": False}
     )
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    internals.reduce_single_tensors_whole()
     if on_cpu:
         hide_gpus()
         _configure_cpus(len(names), intra_op_threads)
