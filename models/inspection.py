@@ -54,7 +54,7 @@ def assigned_variables(model: keras.Model, images: int) -> list[keras.Variable]:
             "an evaluation would change the model. Do it where call(.., training) is true",
             where="inference",
         )
-    if not model.inputs[0].dtype.startswith("float"):
+    if not keras.backend.is_float_dtype(model.inputs[0].dtype):
         _check_pixels(model, inference)
     assigned = {id(variable) for variable, _ in training.updates}
     return [v for v in model.variables if id(v) in assigned]

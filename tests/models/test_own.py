@@ -231,6 +231,13 @@ def test_a_cleared_session_is_refused(write, strategies, cleared):
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_a_session_that_is_cleared_before_an_error_is_whole_again(write, strategies):
+    with strategies[2].scope():
+        said = refused(write, "keras.utils.clear_session()\n1 / 0")
+        assert said == " failed in net.py:8: ZeroDivisionError: division by zero."
+        assert tf.distribute.get_strategy() is strategies[2]
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
