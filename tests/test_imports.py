@@ -31,6 +31,7 @@ LEAF_IMPORTS = {
     },
     "trainer.micro_batch": {"trainer.internals", "trainer.losses", "trainer.sums"},
     "trainer.crosscheck": {"trainer.micro_batch"},
+    "trainer.skips": {"trainer.fixed_point", "trainer.step"},
     "trainer.sums": {"trainer.fixed_point"},
     "trainer.placement": {"trainer.internals", "trainer.micro_batch", "trainer.step"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},

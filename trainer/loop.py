@@ -18,7 +18,6 @@ from trainer import (
     cards,
     crosscheck,
     evaluate,
-    fixed_point,
     run_dir,
     step,
     transfer,
@@ -28,6 +27,7 @@ from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import PreemptedError, TrainerError
 from trainer.monitor import Monitor
+from trainer.skips import Skips
 from trainer.state import State
 from trainer.workers import preemption
 from trainer.workers.agreement import Sync, Workers, naming_lost_workers
@@ -179,38 +179,6 @@ def summary(rows: Rows, schedule: Callable[[tf.Tensor], tf.Tensor]) -> dict[str,
         "images_per_second": float(history.images.sum() / rows.seconds),
         "seconds_per_step": rows.seconds / steps,
     }
-
-
-class Skips:
-    """Ends a run that learns nothing: an epoch of steps in a row, all of them skipped."""
-
-    def __init__(self, steps_per_epoch: int, micro_batches: int):
-        self._steps_per_epoch = steps_per_epoch
-        self._micro_batches = micro_batches
-        self._since_applied = 0  # steps
-
-    def note(self, history: step.History) -> None:
-        """history: of arrays. Raises TrainerError."""
-        applied = np.flatnonzero(history.applied)
-        steps = len(history.applied)
-        if len(applied):
-            self._since_applied = steps - 1 - int(applied[-1])
-        else:
-            self._since_applied += steps
-        if self._since_applied < self._steps_per_epoch:
-            return
-        skipped = f"{self._since_applied} steps in a row, an epoch, were skipped"
-        if history.too_large[-1]:
-            bound = fixed_point.limit(fixed_point.GRADIENT_BITS, self._micro_batches)
-            raise TrainerError(
-                f"{skipped}: their gradients are finite, but beyond the {bound:.0f} that the exact "
-                "sum can hold. A BatchNorm over very few images does that: raise "
-                "--micro_batch_size, or use --reduction=fast. --clip_norm comes after the sum."
-            )
-        raise TrainerError(
-            f"{skipped}: their loss or gradients are not finite. Lower --learning_rate, add "
-            "--warmup_epochs, or look for a division by 0 or a logarithm of 0 in the model."
-        )
 
 
 def due(done: int, every: int | None) -> bool:

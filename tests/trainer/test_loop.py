@@ -267,26 +267,6 @@ def test_where_all_steps_were_skipped_there_are_no_means():
         assert math.isnan(found[name])
 
 
-def history(applied: list[int], too_large: int = 0) -> step.History:
-    made = np.array(applied, np.float64)
-    return step.History(made, made, made, made, made, (1 - made) * too_large)
-
-
-def test_an_epoch_of_skipped_steps_ends_the_run():
-    skips = loop.Skips(steps_per_epoch=5, micro_batches=4)
-    skips.note(history([0, 0, 0, 0, 1]))
-    skips.note(history([0, 0]))
-    skips.note(history([0, 0]))
-    with pytest.raises(TrainerError, match=r"^5 steps in a row, an epoch, .* are not finite"):
-        skips.note(history([0]))
-    skips.note(history([0, 1, 0, 0, 0, 0]))  # four since the last
-
-
-def test_gradients_that_are_too_large_have_their_own_way_out():
-    with pytest.raises(TrainerError, match=r"finite, but beyond the 2048 .*--micro_batch_size"):
-        loop.Skips(steps_per_epoch=2, micro_batches=4).note(history([1, 0, 0], too_large=1))
-
-
 @pytest.mark.parametrize(
     ("done", "total", "periods", "expected"),
     [
