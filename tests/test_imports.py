@@ -28,6 +28,8 @@ LEAF_IMPORTS = {
         "trainer.sums",
     },
     "trainer.sums": {"trainer.fixed_point"},
+    "trainer.gpus": {"trainer.workers.nvidia"},
+    "trainer.links": {"trainer.sums", "trainer.workers.watchdog"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},
     "trainer.launch.": {"trainer.workers.discovery", "trainer.launch."},
 }

@@ -20,6 +20,7 @@ from models.build import build_model
 from models.inspection import assigned_variables
 from trainer import internals, optimizers, run_dir, step
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
+from trainer.sums import Layout
 from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
 from trainer.workers.discovery import Cluster
@@ -99,6 +100,7 @@ class Training:
     schedule: optimizers.Schedule
     optimizer: keras.optimizers.Optimizer
     train: step.Train
+    layout: Layout
 
 
 def training(job: Job) -> Training:
@@ -110,12 +112,13 @@ def training(job: Job) -> Training:
     schedule = optimizers.build_schedule(config.optimizer, plan.steps_per_epoch, config.run.epochs)
     with job.strategy.scope():
         optimizer = optimizers.build_optimizer(config.optimizer, job.model)
+    assigned = statistics(job.model, plan)
     train = step.build_train(
         job.strategy,
         job.model,
         optimizer,
         schedule,
-        statistics=statistics(job.model, plan),
+        statistics=assigned,
         images_per_step=plan.images_per_step,
         micro_batches=plan.micro_batches,
         seed=config.run.seed,
@@ -123,7 +126,20 @@ def training(job: Job) -> Training:
         clip_norm=config.optimizer.clip_norm,
         reduction=config.run.reduction,
     )
-    return Training(plan, schedule, optimizer, train)
+    found = layout(job.model, assigned, plan, config.run.reduction)
+    return Training(plan, schedule, optimizer, train, found)
+
+
+def layout(
+    model: keras.Model, assigned: Iterable[keras.Variable], plan: Plan, reduction: str
+) -> Layout:
+    """Of the vector that a step of these settings all-reduces. assigned: moving statistics."""
+    return Layout(
+        [variable.shape for variable in model.trainable_variables],
+        [variable.shape for variable in assigned],
+        micro_batches=plan.micro_batches,
+        exact=reduction == "exact" and plan.micro_batches > 1,
+    )
 
 
 def statistics(model: keras.Model, plan: Plan) -> list[keras.Variable]:

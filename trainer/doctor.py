@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from input import pipeline
-from trainer import assembly, audit, run_dir
-from trainer.assembly import TRAIN
+from trainer import assembly, audit, gpus, links, run_dir
+from trainer.assembly import TRAIN, Job
 from trainer.config import Config, Hardware
+from trainer.sums import Layout
 
 
 def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
@@ -15,6 +16,8 @@ def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
 
     Makes one step. Nothing is written: a run's folder is only compared.
     """
+    if hardware.virtual_cpus is None:
+        yield from gpus.examine()  # before TensorFlow starts them: one that it cannot use ends it
     first = run_dir.find(config.run.run_dir) if config.run.run_dir else None
     job = assembly.begin(config, hardware, first)
     yield "devices", f"{', '.join(job.devices)} ({job.definition.environment['device']})"
@@ -26,6 +29,8 @@ def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
     training = assembly.training(job)
     plan, train = training.plan, training.train
     yield "batch", f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step"
+    if job.strategy.num_replicas_in_sync > 1:
+        yield "all-reduce", _all_reduce(job, training.layout, hardware)
     iterator = assembly.micro_batches(job, plan, first_step=0)
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
     walked = audit.audit(train.get_concrete_function(iterator, zero, one))
@@ -37,3 +42,12 @@ def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
     with pipeline.naming_bad_records(job.readers[TRAIN]):
         history = train(iterator, zero, one)
     yield "step", f"loss {float(history.loss[0]):.4f} on {int(history.images[0])} images"
+
+
+def _all_reduce(job: Job, layout: Layout, hardware: Hardware) -> str:
+    pairs = []
+    cards = job.devices[0].startswith("GPU") and hardware.virtual_gpus is None
+    # What joins two replicas of one CPU or GPU is its memory; other workers' GPUs are not ours.
+    if cards and len(job.devices) > 2 and job.workers.count == 1:
+        pairs = list(links.time_pairs(job.devices, layout))
+    return links.summary(links.time_all(job.strategy, layout), pairs, layout.bytes)
