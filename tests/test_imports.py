@@ -34,6 +34,8 @@ LEAF_IMPORTS = {
     "trainer.skips": {"trainer.fixed_point", "trainer.step"},
     "trainer.sums": {"trainer.fixed_point"},
     "trainer.placement": {"trainer.internals", "trainer.micro_batch", "trainer.step"},
+    "trainer.gpus": {"trainer.workers.nvidia"},
+    "trainer.links": {"trainer.sums", "trainer.workers.watchdog"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},
     "trainer.launch.": {"trainer.workers.discovery", "trainer.launch."},
 }

@@ -142,19 +142,24 @@ def training(job: Job) -> Training:
     schedule = optimizers.build_schedule(config.optimizer, plan.steps_per_epoch, config.run.epochs)
     with job.strategy.scope():
         optimizer = optimizers.build_optimizer(config.optimizer, job.model)
-    micro_batch = MicroBatch(
-        job.model,
-        statistics=statistics(job.model, plan),
+    its_micro_batch = micro_batch(job.model, plan, config)
+    train = step.build_train(
+        job.strategy, its_micro_batch, optimizer, schedule, clip_norm=config.optimizer.clip_norm
+    )
+    return Training(plan, schedule, optimizer, its_micro_batch, train)
+
+
+def micro_batch(model: keras.Model, plan: Plan, config: Config) -> MicroBatch:
+    """What a micro-batch of a run computes. Raises ModelError, TrainerError."""
+    return MicroBatch(
+        model,
+        statistics=statistics(model, plan),
         images_per_step=plan.images_per_step,
         micro_batches=plan.micro_batches,
         seed=config.run.seed,
         label_smoothing=config.optimizer.label_smoothing,
         reduction=config.run.reduction,
     )
-    train = step.build_train(
-        job.strategy, micro_batch, optimizer, schedule, clip_norm=config.optimizer.clip_norm
-    )
-    return Training(plan, schedule, optimizer, micro_batch, train)
 
 
 def statistics(model: keras.Model, plan: Plan) -> list[keras.Variable]:

@@ -6,10 +6,11 @@ import tensorflow as tf
 
 from input import pipeline
 from models import pixels
-from trainer import assembly, audit, placement, run_dir, transfer
-from trainer.assembly import TRAIN
+from trainer import assembly, audit, gpus, links, placement, run_dir, transfer
+from trainer.assembly import TRAIN, Job
 from trainer.config import Config, Hardware
 from trainer.errors import TrainerError
+from trainer.sums import Layout
 
 
 def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator[tuple[str, str]]:
@@ -18,6 +19,8 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
     trace_gpus: GPUs, here or not, to trace the step for; 0 leaves that out.
     Makes one step. Nothing is written: a run's folder is only compared.
     """
+    if hardware.virtual_cpus is None:
+        yield from gpus.examine()  # before TensorFlow starts them: one that it cannot use ends it
     first = run_dir.find(config.run.run_dir) if config.run.run_dir else None
     job = assembly.begin(config, hardware, first)
     yield "devices", f"{', '.join(job.devices)} ({job.definition.environment['device']})"
@@ -32,6 +35,8 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
     plan, train = training.plan, training.train
     yield "batch", f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step"
     yield "pixels", pixels.shown(job.model)
+    if job.strategy.num_replicas_in_sync > 1:
+        yield "all-reduce", _all_reduce(job, training.micro_batch.layout, hardware)
     iterator = assembly.micro_batches(job, plan, first_step=0)
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
     walked = audit.audit(train.get_concrete_function(iterator, zero, one))
@@ -70,3 +75,12 @@ def _on_gpus(job: assembly.Job) -> str:
         f"of the host; one all-reduce of {', '.join(found.reductions)}; "
         f"{found.layout_transposes} transposes to NCHW and back"
     )
+
+
+def _all_reduce(job: Job, layout: Layout, hardware: Hardware) -> str:
+    pairs = []
+    cards = job.devices[0].startswith("GPU") and hardware.virtual_gpus is None
+    # What joins two replicas of one CPU or GPU is its memory; other workers' GPUs are not ours.
+    if cards and len(job.devices) > 2 and job.workers.count == 1:
+        pairs = list(links.time_pairs(job.devices, layout))
+    return links.summary(links.time_all(job.strategy, layout), pairs, layout.bytes)

@@ -16,6 +16,7 @@ from trainer import assembly, internals, run_dir
 from trainer.checkpoint import Checkpoints
 from trainer.errors import TrainerError
 from trainer.state import State
+from trainer.workers.strategy import hide_gpus
 
 
 class Classifier(tf.Module):
@@ -93,6 +94,7 @@ def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = 
     if out.exists():
         raise TrainerError(f"--out={out} exists already. Remove it, or choose another folder.")
     inputs = first.config.input
+    hide_gpus()
     model = assembly.new_model(first.config, inputs, len(first.classes), first.image_dtype)
     state = Checkpoints(folder, model).restore_existing(checkpoint)
     kind = Classifier if first.image_dtype == "uint8" else PixelClassifier

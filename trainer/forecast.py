@@ -16,7 +16,7 @@ from trainer import assembly
 from trainer.assembly import TRAIN, VALIDATION
 from trainer.config import Config
 from trainer.errors import TrainerError
-from trainer.sums import Layout
+from trainer.workers.strategy import hide_gpus
 
 BITS, GIGA = 8, 1e9
 
@@ -55,6 +55,7 @@ def forecast(
     images_per_second: of one replica alone; without it there are no times. bandwidth_gigabits:
     between two workers, in Gbit/s.
     """
+    hide_gpus()
     manifests = {split: _manifest(config, split) for split in (TRAIN, VALIDATION)}
     manifest = manifests[TRAIN]
     replicas = workers * replicas_per_worker
@@ -62,12 +63,7 @@ def forecast(
     plan = order.plan(inputs, manifest.records, replicas)
     dtype = np.dtype(manifest.schema.raw_dtype or np.uint8)
     model = assembly.new_model(config, inputs, len(manifest.classes), dtype.name)
-    layout = Layout(
-        [variable.shape for variable in model.trainable_variables],
-        [variable.shape for variable in assembly.statistics(model, plan)],
-        micro_batches=plan.micro_batches,
-        exact=config.run.reduction == "exact" and plan.micro_batches > 1,
-    )
+    layout = assembly.micro_batch(model, plan, config).layout
     parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     record_bytes = sum(shard.bytes for shard in manifest.shards) / manifest.records
     pixels_bytes = inputs.image_size**2 * 3 * dtype.itemsize

@@ -133,7 +133,16 @@ def test_doctor_says_what_it_found(data_dir):
     done = command("doctor", f"--data_dir={data_dir}", *TRAIN[1:], "--virtual_cpus=2")
     assert done.returncode == 0, done.stderr
     checks = [line.split()[1] for line in done.stdout.splitlines()]
-    assert checks == ["devices", "train", "validation", "batch", "pixels", "audit", "step"]
+    assert checks == [
+        "devices",
+        "train",
+        "validation",
+        "batch",
+        "pixels",
+        "all-reduce",
+        "audit",
+        "step",
+    ]
     assert "to block1_conv" in done.stdout
 
 

@@ -1,22 +1,32 @@
 """The checks before a run, in their order; nothing is written."""
 
+import re
 from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
 
 from models.config import ModelConfig
 from tests.conftest import error
 from tests.trainer.conftest import HARDWARE, settings
+from trainer import doctor
 from trainer.config import Hardware
 from trainer.doctor import examine
+from trainer.links import Link
 
 
 def test_every_check_of_a_new_run(data_dir, tmp_path):
     found = dict(examine(settings(data_dir, tmp_path / "run"), HARDWARE))
-    assert list(found) == ["devices", "train", "validation", "batch", "pixels", "audit", "step"]
+    names = ["devices", "train", "validation", "batch", "pixels", "all-reduce", "audit", "step"]
+    assert list(found) == names
     assert found["devices"] == "CPU:0, CPU:1 (CPU)"
     assert found["train"].startswith("160 records, 3 shards, 3 classes, ")
     assert found["validation"].startswith("43 records, ")
     assert found["batch"] == "4 micro-batches of 8 a step"
     assert found["pixels"] == "unit: -1..1 in float32"
+    assert re.fullmatch(
+        r"[\d.]+ MB in [\d.]+ ms \([\d.]+ GB/s\) over 2 devices", found["all-reduce"]
+    )
     assert "operations from the pipeline to block1_conv, none of which reshapes" in found["audit"]
     assert found["step"].endswith(" on 32 images")
     assert not (tmp_path / "run").exists()
@@ -28,6 +38,42 @@ def test_the_weights_that_a_new_run_starts_with_are_looked_at(finished, data_dir
     assert found["weights"] == (
         f"17 of 17 variables from {finished.run_dir}, step 15, {state.fingerprint[:16]}"
     )
+
+
+def test_one_replica_has_no_all_reduce(data_dir):
+    found = dict(examine(settings(data_dir), Hardware(virtual_cpus=1)))
+    assert list(found) == ["devices", "train", "validation", "batch", "audit", "step"]
+
+
+@pytest.mark.parametrize("virtual_cpus", [None, 1])
+def test_gpus_come_first_where_they_may_be_used(data_dir, monkeypatch, virtual_cpus):
+    monkeypatch.setattr(doctor.gpus, "examine", lambda: iter([("GPU:0", "NVIDIA H100")]))
+    checks = examine(settings(data_dir), Hardware(virtual_cpus=virtual_cpus))
+    assert next(checks)[0] == ("GPU:0" if virtual_cpus is None else "devices")
+
+
+@pytest.mark.parametrize(
+    ("devices", "virtual_gpus", "workers", "timed"),
+    [
+        (["GPU:0", "GPU:1", "GPU:2"], None, 1, True),
+        (["GPU:0", "GPU:1"], None, 1, False),
+        (["GPU:0", "GPU:1", "GPU:2"], None, 2, False),
+        (["GPU:0", "GPU:1", "GPU:2"], 3, 1, False),
+        (["CPU:0", "CPU:1", "CPU:2"], None, 1, False),
+    ],
+)
+def test_pairs_are_timed_where_each_is_two_cards(
+    monkeypatch, devices, virtual_gpus, workers, timed
+):
+    monkeypatch.setattr(
+        doctor.links, "time_pairs", lambda names, layout: iter([Link("-".join(names), 0.5)])
+    )
+    monkeypatch.setattr(doctor.links, "time_all", lambda strategy, layout: Link("all", 0.1))
+    job = SimpleNamespace(devices=devices, workers=SimpleNamespace(count=workers), strategy=None)
+    layout = SimpleNamespace(bytes=10**8)
+    found = doctor._all_reduce(job, layout, Hardware(virtual_gpus=virtual_gpus))
+    assert found.startswith("100 MB in 100.0 ms (1 GB/s) over all")
+    assert ("slowest pair GPU:0-GPU:1-GPU:2 500.0 ms" in found) == timed
 
 
 def test_a_run_that_is_there_is_compared_and_left_alone(finished, data_dir):
