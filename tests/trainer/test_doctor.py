@@ -130,7 +130,7 @@ def test_an_operation_that_would_not_run_on_gpus_is_refused_when_asked(data_dir,
     (tmp_path / "own.py").write_text(NUMPY)
     config = replace(settings(data_dir), model=ModelConfig(f"{tmp_path}/own.py:model"))
     checks = examine(config, Hardware(), trace_gpus=1)
-    before = [next(checks)[0] for _ in range(6)]
+    before = [next(checks)[0] for _ in range(7)]
     assert before[-1] == "step"
     message = error(next, checks)
     assert message.startswith("1 operations of the step")
