@@ -42,7 +42,8 @@ def test_the_weights_that_a_new_run_starts_with_are_looked_at(finished, data_dir
 
 def test_one_replica_has_no_all_reduce(data_dir):
     found = dict(examine(settings(data_dir), Hardware(virtual_cpus=1)))
-    assert list(found) == ["devices", "train", "validation", "batch", "audit", "step"]
+    assert "step" in found
+    assert "all-reduce" not in found
 
 
 @pytest.mark.parametrize("virtual_cpus", [None, 1])
