@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-matrix test-applications test-kill test-crash test-slurm test-placement coverage check clean
+.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-crash test-slurm test-placement coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ proof: $(VENV)/installed  ## Show the contracts hold on this machine.
 
 test: $(VENV)/installed  ## All tests; those that need a GPU are skipped where there is none.
 	$(in_venv) -m pytest
+
+test-gpu: $(VENV)/installed-gpu  ## What needs a GPU, on every visible one; docs/gpus.md.
+	$(in_venv) -m pytest -m gpu -n 0 -rA --tb=short
 
 test-matrix: $(VENV)/installed  ## Models, optimizers, precisions, devices, workers: an hour; docs/reliability.md.
 	$(in_venv) -m pytest -m matrix tests/trainer/test_invariance.py --matrix-table=docs/reliability.md
@@ -56,6 +59,14 @@ $(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(in_venv)
 	@$(in_venv) -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt -e '.[demo,dev]'
 	@touch $@
+
+# Without a driver there is no use for CUDA's libraries; with one, TensorFlow sees no GPU without them.
+$(VENV)/installed-gpu: $(VENV)/installed
+	@if [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; then \
+	  echo 'Installing the CUDA libraries into $(VENV): 3 GB more.'; \
+	  $(in_venv) -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt -e '.[demo,dev,gpu]' && touch $@; \
+	fi
 
 $(in_venv):
 	@$(PYTHON) -c 'import sys; v = sys.version_info; (3, 11) <= v < (3, 14) or sys.exit( \

@@ -22,6 +22,7 @@ LEAF_IMPORTS = {
     "trainer.config": {"input.config", "models.config"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},
+    "trainer.losses": {"trainer.internals"},
     "trainer.optimizers": {"trainer.config"},
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {"trainer.internals", "trainer.run_dir", "trainer.state"},

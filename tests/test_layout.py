@@ -20,6 +20,7 @@ WITHOUT_TESTS = {
 }
 # Test file -> why it mirrors no module.
 CROSS_CUTTING = {
+    "test_gpus.py": "the commands on GPUs, as processes",
     "test_imports.py": "who may import whom, in all packages",
     "test_layout.py": "this file",
     "test_crashes.py": "every kind of save, of input and of trainer, interrupted at any call",

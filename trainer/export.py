@@ -90,11 +90,11 @@ def _signatures(
 
 def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = "latest") -> State:
     """Writes the SavedModel of a run's checkpoint to a new folder. Raises TrainerError."""
+    hide_gpus()
     first = run_dir.load(folder)
     if out.exists():
         raise TrainerError(f"--out={out} exists already. Remove it, or choose another folder.")
     inputs = first.config.input
-    hide_gpus()
     model = assembly.new_model(first.config, inputs, len(first.classes), first.image_dtype)
     state = Checkpoints(folder, model).restore_existing(checkpoint)
     kind = Classifier if first.image_dtype == "uint8" else PixelClassifier

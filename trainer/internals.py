@@ -19,6 +19,7 @@ from tensorflow.core.protobuf import (
 )
 from tensorflow.python.distribute import collective_all_reduce_strategy, cross_device_utils
 from tensorflow.python.eager import context
+from tensorflow.python.framework import config as framework_config
 from tensorflow.python.framework import kernels, op_def_registry
 from tensorflow.python.grappler import cluster, tf_optimizer
 
@@ -34,6 +35,12 @@ def is_seed(variable: keras.Variable) -> bool:
     a moving statistic nor a part of a run's fingerprint.
     """
     return variable.name == "seed_generator_state"
+
+
+def is_deterministic() -> bool:
+    """Whether op determinism is on. It can be enabled publicly, and not asked for."""
+    _require(framework_config, "is_op_determinism_enabled", f"TensorFlow {tf.__version__}", "2.21")
+    return framework_config.is_op_determinism_enabled()
 
 
 def use_reduced_gradients(optimizer: keras.optimizers.Optimizer) -> None:

@@ -1,6 +1,8 @@
 """TensorFlow's and Keras' private API: a test fails where its meaning is no longer what we use."""
 
 import socket
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.distribute.cross_device_utils import CollectiveReplicaLauncher
 
+from tests.conftest import ROOT
 from tests.trainer.workers.runs import run_workers
 from trainer import internals
 
@@ -262,3 +265,17 @@ def test_grappler_optimises_for_gpus_that_are_not_there():
     transposes = [each.name for each in found.node if each.op == "Transpose"]
     assert transposes
     assert all(name.endswith("LayoutOptimizer") for name in transposes)
+
+
+def test_op_determinism_is_seen():
+    program = (
+        "import tensorflow as tf\n"
+        "from trainer import internals\n"
+        "before = internals.is_deterministic()\n"
+        "tf.config.experimental.enable_op_determinism()\n"
+        "print(before, internals.is_deterministic())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False True\n"

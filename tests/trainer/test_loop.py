@@ -287,12 +287,3 @@ def test_next_stop(done, total, periods, expected):
 )
 def test_due(done, every, expected):
     assert loop.due(done, every) is expected
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="no GPU on this machine")
-def test_gpus_run_the_same_code(data_dir, tmp_path):
-    deterministic = settings(data_dir, tmp_path, deterministic=True)
-    one = loop.fit(deterministic, Hardware(gpus=1))
-    shutil.rmtree(tmp_path)
-    assert loop.fit(deterministic, Hardware(gpus=1)).fingerprint == one.fingerprint

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config as framework_config
 
 from trainer import losses
 
@@ -18,6 +19,31 @@ def test_cross_entropy_is_that_of_the_smoothed_target(smoothing):
     expected = -(target * log_probabilities).sum(axis=1)
     found = losses.cross_entropy(tf.constant(LABELS, tf.int32), LOGITS, smoothing)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.fixture
+def deterministic(monkeypatch):
+    """As --deterministic: enabled for good, TensorFlow's own switch would change other tests."""
+    monkeypatch.setattr(framework_config, "is_op_determinism_enabled", lambda: True)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_op_determinism_changes_the_ops_and_not_the_loss(monkeypatch, smoothing, deterministic):
+    labels = tf.constant(LABELS, tf.int32)
+    with tf.GradientTape() as tape:
+        logits = tf.Variable(LOGITS)
+        loss = losses.cross_entropy(labels, logits, smoothing)
+    found = loss, tape.gradient(loss, logits)
+    trace = tf.function(losses.cross_entropy).get_concrete_function(
+        labels, tf.constant(LOGITS), smoothing
+    )
+    kinds = {operation.type for operation in trace.graph.get_operations()}
+    assert not {kind for kind in kinds if "Gather" in kind or "Sparse" in kind}
+    monkeypatch.undo()
+    with tf.GradientTape() as tape:
+        loss = losses.cross_entropy(labels, logits, smoothing)
+    for got, expected in zip(found, (loss, tape.gradient(loss, logits)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -1,10 +1,18 @@
 """Devices and workers -> a strategy; what is not there is refused before training starts."""
 
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 import tensorflow as tf
 
+from input.config import InputConfig
+from models.config import ModelConfig
 from tests.conftest import THREADS, error
-from trainer.errors import ClusterError
+from trainer.config import Config, OptimizerConfig, RunConfig
+from trainer.errors import ClusterError, TrainerError
+from trainer.export import export_run
+from trainer.forecast import forecast
 from trainer.workers import nvidia, strategy
 from trainer.workers.discovery import Cluster
 
@@ -132,8 +140,22 @@ def test_tf32_is_what_the_run_says(tf32):
     assert not enabled()  # TensorFlow's own default is on
 
 
-def test_a_run_on_the_cpu_leaves_the_gpus_alone():
-    assert tf.config.get_visible_devices("GPU") == []
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: strategy.make_strategy(["CPU:0"], THREADS),
+        lambda: forecast(Config(InputConfig(), ModelConfig(), OptimizerConfig(), RunConfig())),
+        lambda: export_run(Path("/nowhere"), Path("/nowhere/export")),
+    ],
+    ids=["a run on CPUs", "samestep-plan", "samestep-export"],
+)
+def test_what_runs_on_the_cpu_leaves_the_gpus_alone(monkeypatch, call):
+    """TensorFlow would take all of their memory, beside a run that needs it."""
+    visible = []
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *args: visible.append(args))
+    with suppress(TrainerError):  # there are no records and no run
+        call()
+    assert visible == [([], "GPU")]
 
 
 def test_device_kind_is_the_products_name(monkeypatch):
