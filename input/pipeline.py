@@ -68,21 +68,12 @@ def train(
     Every pixel follows from (seed, epoch, record index). Starting at step 10**9 costs what
     starting at step 0 does.
     """
-    draws_per_step = plan.draws_per_step * order.local_replicas(plan, worker_count)
+    first = first_step * plan.draws_per_step * order.local_replicas(plan, worker_count)
 
-    def contents(draw: int) -> tuple[np.ndarray, np.ndarray]:
-        step, number = order.micro_batch(draw, plan, worker, worker_count)
-        epoch, records = order.training_records(step, number, plan, seed)
-        return records, micro_batch.training_uniforms(config, seed, epoch, records)
+    def place(draw: int) -> tuple[int, int]:
+        return order.micro_batch(draw, plan, worker, worker_count)
 
-    if (config.color_jitter or config.policy.layers) and reader.image_dtype != np.uint8:
-        raise InputError(
-            "--color_jitter, --augment=trivial and --augment=rand-.. need pixels of 8 bits; these "
-            f"are {reader.image_dtype}. Leave them out."
-        )
-    draws = tf.data.Dataset.counter(first_step * draws_per_step, dtype=tf.int64)
-    views = partial(micro_batch.training_views, config, reader)
-    return _micro_batches(draws, contents, views, reader, plan, config)
+    return _training(config, reader, plan, seed, place, first)
 
 
 def compared(
@@ -100,16 +91,12 @@ def compared(
     The same one on all workers: order.compared_micro_batch.
     """
 
-    def contents(number: int) -> tuple[np.ndarray, np.ndarray]:
+    def place(number: int) -> tuple[int, int]:
         step = first_step + number * every_steps
-        micro_batch_number = order.compared_micro_batch(step, plan, seed)
-        epoch, records = order.training_records(step, micro_batch_number, plan, seed)
-        return records, micro_batch.training_uniforms(config, seed, epoch, records)
+        return step, order.compared_micro_batch(step, plan, seed)
 
     replicas = order.local_replicas(plan, worker_count)
-    views = partial(micro_batch.training_views, config, reader)
-    numbers = tf.data.Dataset.counter(dtype=tf.int64)
-    batches = _micro_batches(numbers, contents, views, reader, plan, config)
+    batches = _training(config, reader, plan, seed, place)
     return batches.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replicas))
 
 
@@ -165,6 +152,30 @@ def naming_bad_records(reader: Reader) -> Iterator[None]:
         if reader.failure is not None:
             raise reader.failure from None
         raise
+
+
+def _training(
+    config: ResolvedInput,
+    reader: Reader,
+    plan: Plan,
+    seed: int,
+    place: Callable[[int], tuple[int, int]],
+    first: int = 0,
+) -> tf.data.Dataset:
+    """Micro-batches for training, from the first-th on. place: number -> (step, micro-batch)."""
+
+    def contents(number: int) -> tuple[np.ndarray, np.ndarray]:
+        epoch, records = order.training_records(*place(number), plan, seed)
+        return records, micro_batch.training_uniforms(config, seed, epoch, records)
+
+    if (config.color_jitter or config.policy.layers) and reader.image_dtype != np.uint8:
+        raise InputError(
+            "--color_jitter, --augment=trivial and --augment=rand-.. need pixels of 8 bits; these "
+            f"are {reader.image_dtype}. Leave them out."
+        )
+    numbers = tf.data.Dataset.counter(first, dtype=tf.int64)
+    views = partial(micro_batch.training_views, config, reader)
+    return _micro_batches(numbers, contents, views, reader, plan, config)
 
 
 def _micro_batches(
