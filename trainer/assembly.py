@@ -109,7 +109,8 @@ def on_gpus(job: Job, inputs: InputConfig, gpus: int) -> Job:
     first = next(iter(job.manifests.values()))
     resolved = order.resolve(inputs, first.image_size, gpus)
     config = dataclasses.replace(job.config, input=resolved)
-    strategy = make_strategy(devices, config.run.intra_op_threads)
+    # Not make_strategy: TensorFlow has started, and the GPUs of this machine stay as they are.
+    strategy = tf.distribute.MirroredStrategy(devices)
     with strategy.scope():
         model = new_model(config, resolved, len(first.classes), job.definition.image_dtype)
     return dataclasses.replace(
@@ -183,6 +184,12 @@ def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator[Any]:
             )
         )
     )
+
+
+def trace(training: Training, iterator: Iterator[Any]) -> Any:
+    """The concrete function of a step, whatever its numbers."""
+    zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
+    return training.train.get_concrete_function(iterator, zero, one)
 
 
 def new_model(config: Config, inputs: ResolvedInput, classes: int, dtype: str) -> keras.Model:

@@ -39,7 +39,7 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
         yield "all-reduce", _all_reduce(job, training.micro_batch.layout, hardware)
     iterator = assembly.micro_batches(job, plan, first_step=0)
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
-    walked = audit.audit(train.get_concrete_function(iterator, zero, one))
+    walked = audit.audit(assembly.trace(training, iterator))
     yield (
         "audit",
         f"{walked.operations} operations from the pipeline to {', '.join(walked.layers)}, none of "
@@ -57,9 +57,7 @@ def _on_gpus(job: assembly.Job) -> str:
     """How the step would run on a job's GPUs. Raises TrainerError where a part of it would not."""
     training = assembly.training(job)
     iterator = assembly.micro_batches(job, training.plan, first_step=0)
-    zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
-    function = training.train.get_concrete_function(iterator, zero, one)
-    found = placement.examine(function, len(job.devices))
+    found = placement.examine(assembly.trace(training, iterator), len(job.devices))
     wrong = [*found.without_kernel, *found.on_host, *found.batch]
     if wrong:
         raise TrainerError(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from trainer.errors import TrainerError
-from trainer.sums import Layout
+from trainer.sums import Layout, accumulator
 from trainer.workers.watchdog import bounded
 
 ROUNDS = 3  # timed ones; the first all-reduce of a group of GPUs sets up NCCL
@@ -32,12 +32,10 @@ def time_all(strategy: tf.distribute.Strategy, layout: Layout) -> Link:
     """All replicas, in the way the step does it. Raises TrainerError where the sum is wrong."""
     replicas = strategy.num_replicas_in_sync
     with strategy.scope():
-        vector = tf.Variable(
-            tf.ones([layout.size], layout.dtype),
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.SUM,
-        )
+        vector = accumulator(layout)
+
+    def fill() -> None:
+        vector.assign(tf.ones([layout.size], layout.dtype))
 
     def reduce() -> tf.Tensor:
         context = tf.distribute.get_replica_context()
@@ -47,6 +45,7 @@ def time_all(strategy: tf.distribute.Strategy, layout: Layout) -> Link:
     def all_reduce() -> list[tf.Tensor]:
         return list(strategy.experimental_local_results(strategy.run(reduce)))
 
+    strategy.run(tf.function(fill))
     return _time(all_reduce, f"{replicas} devices", replicas)
 
 

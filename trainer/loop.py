@@ -12,16 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from input import order, pipeline
-from trainer import (
-    assembly,
-    audit,
-    cards,
-    crosscheck,
-    evaluate,
-    run_dir,
-    step,
-    transfer,
-)
+from trainer import assembly, audit, cards, crosscheck, evaluate, run_dir, step, transfer
 from trainer.assembly import TRAIN, VALIDATION, Job, Training
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
@@ -76,7 +67,7 @@ def _train(
         job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
     )
     iterator = assembly.micro_batches(job, plan, done)
-    trace = training.train.get_concrete_function(iterator, *_int64(done, 1))
+    trace = assembly.trace(training, iterator)
     pace = Pace(run.steps_per_call, run.stall_seconds)
     budget = job.config.input.max_bad_records
     sync = Sync(workers, pace, stop_requested, reader.bad_records, budget)
@@ -222,7 +213,7 @@ def _comparison(job: Job, training: Training) -> Callable[[int], None]:
             distribute = job.strategy.distribute_datasets_from_function
             iterators.append(iter(distribute(lambda _: batches(step))))
         number = order.compared_micro_batch(step, plan, run.seed)
-        found = compare_replicas(iterators[0], *(tf.constant(n, tf.int64) for n in (step, number)))
+        found = compare_replicas(iterators[0], *_int64(step, number))
         crosscheck.judge(found.numpy(), names, step)
 
     return compare

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
-from trainer import fixed_point, internals
+from trainer import fixed_point, internals, sums
 from trainer.fixed_point import STATISTIC_BITS
 from trainer.losses import count_correct, cross_entropy
 from trainer.micro_batch import MICRO_BATCH, MicroBatch
-from trainer.sums import Layout
 
 UPDATE = "update"  # name scope of the optimizer: `placement` tells by it whose a kernel is
 
@@ -77,7 +76,7 @@ def build_train(
     draws = micro_batches // strategy.num_replicas_in_sync
     with strategy.scope():
         optimizer.build(variables)
-        accumulator: Any = _accumulator(layout) if draws > 1 else None
+        accumulator: Any = sums.accumulator(layout) if draws > 1 else None
     internals.use_reduced_gradients(optimizer)
 
     def accumulate(batch, step, draw):
@@ -184,13 +183,3 @@ def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Eval
         )
 
     return evaluate
-
-
-def _accumulator(layout: Layout) -> tf.Variable:
-    """A vector that each replica adds to on its own."""
-    return tf.Variable(
-        tf.zeros([layout.size], layout.dtype),
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.SUM,
-    )

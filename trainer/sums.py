@@ -103,6 +103,16 @@ class Layout:
         return _parts(vector, self._gradients)
 
 
+def accumulator(layout: Layout) -> tf.Variable:
+    """Zeros of a layout, to which each replica adds on its own. Make it in the strategy's scope."""
+    return tf.Variable(
+        tf.zeros([layout.size], layout.dtype),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
+
+
 def _flat(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.concat([tf.reshape(tf.cast(each, tf.float32), [-1]) for each in tensors], axis=0)
 
