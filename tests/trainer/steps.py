@@ -1,5 +1,6 @@
 """A step fed from real records, on any of the strategies, as the tests of the step need it."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -7,6 +8,7 @@ from input import order, pipeline
 from input.config import ResolvedInput
 from models.build import build_model
 from models.config import ModelConfig
+from models.layers import Pixels
 from tests.conftest import CLASSES
 from trainer import assembly, optimizers, step
 from trainer.config import OptimizerConfig
@@ -76,6 +78,13 @@ def build(name, precision="float32", size=32):
         precision=precision,
         seed=1,
     )
+
+
+def plain_model():
+    """No dropout and no norm: NumPy can follow it."""
+    image = keras.Input((32, 32, 3), dtype="uint8")
+    x = keras.layers.GlobalAveragePooling2D()(Pixels("unit")(image))
+    return keras.Model(image, keras.layers.Dense(len(CLASSES), name="logits")(x))
 
 
 def assert_same(one, other):

@@ -5,14 +5,13 @@ workers/test_workers.py.
 """
 
 import itertools
-import json
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import write_row
-from tests.trainer.workers.runs import Launch, fingerprint, train_alone
+from tests.trainer.workers.runs import Launch, fingerprint, numbers, train_alone
 
 MODELS = ("cnn", "resnet18", "resnet50", "keras:MobileNetV2", "keras:EfficientNetB0")
 OPTIMIZERS = {
@@ -30,13 +29,6 @@ FLAGS = (
     *("--image_size=32", "--augment=rand-m9-n2", "--mixup=0.2", "--cutmix=1", "--epochs=2"),
     *("--label_smoothing=0.1", "--warmup_epochs=1", "--clip_norm=1", "--check_replicas=4"),
 )
-
-
-def numbers(run: Path) -> list[dict]:
-    """The lines of metrics.jsonl without what depends on the clock."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    clock = ("images_per_second", "seconds_per_step")
-    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
 
 
 @pytest.mark.matrix

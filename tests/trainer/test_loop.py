@@ -15,6 +15,7 @@ import tensorflow as tf
 from input.errors import BadRecordError
 from tests.conftest import error
 from tests.trainer.conftest import HARDWARE, settings
+from tests.trainer.workers.runs import numbers
 from trainer import assembly, loop, step
 from trainer.config import Config, Hardware
 from trainer.errors import PreemptedError, TrainerError
@@ -26,11 +27,6 @@ from trainer.workers.watchdog import Pace
 
 def metrics(run_dir) -> list[dict]:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-def without_times(lines):
-    times = ("images_per_second", "seconds_per_step")
-    return [{k: v for k, v in line.items() if k not in times} for line in lines]
 
 
 def test_a_run_leaves_its_files(finished):
@@ -73,7 +69,7 @@ def test_a_truncated_newest_checkpoint_falls_back_and_ends_the_same(
     again = loop.fit(settings(data_dir, copy), Hardware(virtual_cpus=replicas))
     assert "step-00000015 is damaged" in capsys.readouterr().out
     assert again.fingerprint == state.fingerprint
-    assert without_times(metrics(copy)) == without_times(metrics(run_dir))
+    assert numbers(copy) == numbers(run_dir)
 
 
 def test_another_config_is_refused(finished, data_dir):
@@ -100,7 +96,7 @@ def test_a_run_with_a_constant_rate_can_be_extended(data_dir, tmp_path):
     assert loop.fit(constant(data_dir, run_dir, 1), HARDWARE).step == 5
     longer = loop.fit(constant(data_dir, run_dir, 2), Hardware(virtual_cpus=1))
     assert (longer.step, longer.fingerprint) == (10, at_once.fingerprint)
-    assert without_times(metrics(run_dir)) == without_times(metrics(tmp_path / "at_once"))
+    assert numbers(run_dir) == numbers(tmp_path / "at_once")
     assert load(run_dir).config.run.epochs == 2
     assert error(loop.fit, constant(data_dir, run_dir, 1), HARDWARE) == (
         f"{run_dir} has done 10 steps and --epochs=1 are only 5. Set at least --epochs=2."

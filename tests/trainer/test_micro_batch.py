@@ -10,8 +10,7 @@ import tensorflow as tf
 from input import order, pipeline
 from models.layers import Pixels
 from tests.conftest import CLASSES
-from tests.trainer.steps import INPUT, Training, assert_same
-from tests.trainer.test_step import plain_model
+from tests.trainer.steps import INPUT, Training, assert_same, plain_model
 from trainer.config import OptimizerConfig
 from trainer.errors import TrainerError
 

@@ -10,15 +10,8 @@ import tensorflow as tf
 from input import pipeline
 from models.layers import FusedBatchNorm, Pixels
 from tests.conftest import CLASSES
-from tests.trainer.steps import INPUT, Training, assert_same
+from tests.trainer.steps import INPUT, Training, assert_same, plain_model
 from trainer.config import OptimizerConfig
-
-
-def plain_model():
-    """No dropout and no norm: NumPy can follow it."""
-    image = keras.Input((32, 32, 3), dtype="uint8")
-    x = keras.layers.GlobalAveragePooling2D()(Pixels("unit")(image))
-    return keras.Model(image, keras.layers.Dense(len(CLASSES), name="logits")(x))
 
 
 @pytest.mark.parametrize("micro_batch_size", [8, 32], ids=["V=4", "V=1"])

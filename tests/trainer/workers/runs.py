@@ -127,6 +127,13 @@ def fingerprint(run: Path) -> str:
     return [json.loads(line) for line in lines][-1]["fingerprint"]
 
 
+def numbers(run: Path) -> list[dict]:
+    """The lines of metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    clock = ("images_per_second", "seconds_per_step")
+    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
+
+
 def steps_done(run: Path) -> int:
     """The newest step that metrics.jsonl has whole."""
     path = run / "metrics.jsonl"

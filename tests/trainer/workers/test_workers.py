@@ -1,6 +1,5 @@
 """Workers as real processes are one run: the same bits on any number of them."""
 
-import json
 import os
 import re
 import shlex
@@ -11,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.trainer.workers.runs import PATIENCE_SECONDS, TRAIN, Launch, launch_of, train_alone
+from tests.trainer.workers.runs import (
+    PATIENCE_SECONDS,
+    TRAIN,
+    Launch,
+    launch_of,
+    numbers,
+    train_alone,
+)
 
 EPOCHS = 4  # of 5 steps
 FAST = "--reduction=fast"
@@ -25,20 +31,13 @@ def alone(data_dir, tmp_path_factory) -> Path:
     return run
 
 
-def metrics(run: Path) -> list[dict]:
-    """What the run wrote about every step, without times."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    times = ("images_per_second", "seconds_per_step")
-    return [{k: v for k, v in line.items() if k not in times} for line in lines]
-
-
 @pytest.mark.parametrize(("workers", "cpus"), [(1, 4), (2, 1), (2, 2), (4, 1)])
 def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, workers, cpus):
     """Weights, losses, norms and evaluations of every step, N/N, written once."""
     run = tmp_path / "run"
     launch = Launch(data_dir, run, workers, cpus, EPOCHS)
     assert launch.wait() == 0, launch.log.read_text()
-    assert metrics(run) == metrics(alone)
+    assert numbers(run) == numbers(alone)
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     evaluated = r"^\[(\d)\] epoch (\d+): accuracy \S+ on 43/43, loss"
     said = re.findall(evaluated, launch.log.read_text(), re.MULTILINE)
@@ -52,7 +51,7 @@ def test_workers_start_from_another_run_and_are_extended(alone, data_dir, tmp_pa
     for epochs in (1, 2):
         launch = Launch(data_dir, run, 2, 1, epochs, train=train)
         assert launch.wait() == 0, launch.log.read_text()
-    assert metrics(run) == metrics(tmp_path / "at_once")
+    assert numbers(run) == numbers(tmp_path / "at_once")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def test_fast_reduction_agrees_to_rounding(alone_fast, data_dir, tmp_path, worke
     run = tmp_path / "run"
     launch = Launch(data_dir, run, workers, cpus, 1, train=[FAST])
     assert launch.wait() == 0, launch.log.read_text()
-    ours, theirs = ([line.get("train/loss") for line in metrics(r)] for r in (run, alone_fast))
+    ours, theirs = ([line.get("train/loss") for line in numbers(r)] for r in (run, alone_fast))
     assert len(ours) == 6 and ours.pop() is theirs.pop() is None  # the evaluation's line
     assert ours == pytest.approx(theirs, rel=1e-4)
 
