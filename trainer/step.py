@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
-from trainer import fixed_point, internals
+from trainer import audit, fixed_point, internals
 from trainer.errors import TrainerError
 from trainer.fixed_point import STATISTIC_BITS
 from trainer.losses import count_correct, cross_entropy
@@ -106,7 +106,7 @@ def build_train(
         reseed(step, micro_batch)
         before = [tf.identity(v.value) for v in statistics]
         with tf.GradientTape() as tape:
-            logits = model(image, training=True)
+            logits = audit.call(model, image, training=True)
             # Divided by the images of the step, so that the sum over its micro-batches is the mean.
             losses = cross_entropy(label, logits, label_smoothing)
             loss = tf.reduce_sum(weight * losses) / images_per_step
@@ -203,7 +203,7 @@ def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Eval
     """
 
     def micro_batch(image, label, weight):
-        logits = model(image, training=False)
+        logits = audit.call(model, image, training=False)
         losses = weight * cross_entropy(label, logits)
         loss = tf.reduce_sum(losses)
         scaled = fixed_point.scale(loss, STATISTIC_BITS)
