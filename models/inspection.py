@@ -5,10 +5,12 @@ random generators before each of them. Whatever else a forward pass changes or d
 the number of replicas, and on where a run was resumed.
 """
 
+import random
 import re
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from models import internals
@@ -26,7 +28,8 @@ def assigned_variables(model: keras.Model, images: int) -> list[keras.Variable]:
 
     Moving statistics and the states of random generators, in the model's order; frozen weights are
     none. Raises ModelError, naming the layer, for a forward pass that assigns a trainable variable
-    or one that Keras does not know, draws from a stateful random generator, or all-reduces.
+    or one that Keras does not know, draws from a stateful random generator, or all-reduces; and for
+    one that draws Python's random numbers while it is traced.
     """
     updated: set[int] = set()
 
@@ -39,6 +42,7 @@ def assigned_variables(model: keras.Model, images: int) -> list[keras.Variable]:
         with Recorder(state_mapping=list(zip(model.variables, values, strict=True))):
             model(image, training=True)
 
+    state = _python_random_state()
     (image,) = model.inputs
     with internals.recorded_all_reduces() as all_reduces:
         trace = tf.function(forward, autograph=False).get_concrete_function(
@@ -52,11 +56,21 @@ def assigned_variables(model: keras.Model, images: int) -> list[keras.Variable]:
             raise _refusal(model, operation.name, "assigns a tf.Variable, which Keras does not see")
         if _STATEFUL_RANDOM.match(operation.type):
             raise _refusal(model, operation.name, "draws from TensorFlow's own random state")
+    if state != _python_random_state():
+        raise ModelError(
+            f"{model.name} draws from Python's or NumPy's random numbers while it is traced, as "
+            "Keras' AugMix does: every replica would get another model. Take that layer out, or "
+            "let the input pipeline do it (--augment)."
+        )
     assigned = [v for v in model.variables if id(v) in updated]
     for variable in assigned:
         if variable.trainable:
             raise _refusal(model, variable.path, "assigns a trainable variable")
     return assigned
+
+
+def _python_random_state() -> tuple[Any, ...]:
+    return random.getstate(), str(np.random.get_state())  # the position in its numbers included
 
 
 def _refusal(model: keras.Model, operation: str, what: str) -> ModelError:

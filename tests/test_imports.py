@@ -17,6 +17,8 @@ JOINS = {
 # What a leaf may import of ours besides the foundation and trainer.errors. A folder's row, which
 # ends in a dot, is for all of its modules.
 LEAF_IMPORTS = {
+    "trainer.audit": {"trainer.axes.", "trainer.internals"},
+    "trainer.axes.": {"trainer.axes."},
     "trainer.config": {"input.config", "models.config"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},
@@ -24,8 +26,8 @@ LEAF_IMPORTS = {
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {"trainer.internals", "trainer.run_dir", "trainer.state"},
     "trainer.step": {
-        *("trainer.errors", "trainer.fixed_point", "trainer.internals", "trainer.losses"),
-        "trainer.sums",
+        *("trainer.audit", "trainer.errors", "trainer.fixed_point", "trainer.internals"),
+        *("trainer.losses", "trainer.sums"),
     },
     "trainer.sums": {"trainer.fixed_point"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},
@@ -123,6 +125,7 @@ def test_imports_go_one_way(name):
         ("trainer.cards", "scripts.flags", False),
         ("trainer.config", "input.config", True),
         ("trainer.config", "input.order", False),
+        ("trainer.audit", "trainer.axes.rules", True),
         ("trainer.audit", "trainer.config", False),
         ("trainer.workers.strategy", "trainer.internals", True),
         ("trainer.workers.strategy", "trainer.config", False),

@@ -2,9 +2,9 @@
 
 The walk starts at the iterator's outputs in the graph of the step and follows the image into
 functions, loops and branches. Up to the model it may be copied and cast. In the model, up to the
-first weights that images are multiplied with, every operation must keep the batch where it is: whole,
-in its order, on the first dimension (`axes.rules`). Labels and weights are followed as far as copies and
-casts carry them.
+first weights that images are multiplied with, every operation must keep the batch where it is:
+whole, in its order, on the first dimension (`axes.rules`). Labels and weights are followed as far
+as copies and casts carry them.
 """
 
 import re
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from trainer import internals
 from trainer.axes import rules
-from trainer.axes.place import BatchError, MovedError, Place
+from trainer.axes.place import FIRST, BatchError, MovedError, Place
 from trainer.errors import TrainerError
 
 COPIES = frozenset("Cast Identity IdentityN PreventGradient StopGradient".split())
@@ -39,7 +39,7 @@ ENTRY, EXIT = "samestep_images", "samestep_logits"
 class Audit:
     """What the walk found."""
 
-    draws: int  # places where a micro-batch leaves the iterator: one for each replica of this worker
+    draws: int  # places where a micro-batch leaves the iterator: one for each local replica
     operations: int  # on the way from there
     layers: tuple[str, ...]  # where the image arrives
 
@@ -59,7 +59,7 @@ class Drawn:
 class Inside:
     """The batch in the model."""
 
-    place: Place = Place()
+    place: Place = FIRST
     moved: str = ""  # by which operation, where the place is not the first dimension
 
 
@@ -86,9 +86,9 @@ def audit(concrete_function: Any, model: keras.Model) -> Audit:
     walk.graph(concrete_function.graph, {})
     if walk.faults:
         raise AuditError(
-            "The batch must reach the model untouched, and keep its first dimension there up to the "
-            f"first weights, but {'; '.join(sorted(walk.faults))}. Leave the first dimension alone, "
-            "or let the input pipeline do it (--augment, --mixup)."
+            "The batch must reach the model untouched, and keep its first dimension there up to "
+            f"the first weights, but {'; '.join(sorted(walk.faults))}. Leave the first dimension "
+            "alone, or let the input pipeline do it (--augment, --mixup, --cutmix)."
         )
     if not walk.draws or not walk.layers:
         raise AuditError(
@@ -102,6 +102,11 @@ def _is(operation: tf.Operation, name: str) -> bool:
     """Names are made unique by a number at the end."""
     last = operation.name.rpartition("/")[2]
     return operation.type == "Identity" and re.sub(r"_\d+$", "", last) == name
+
+
+def _path(operation: tf.Operation, callers: Callers) -> str:
+    """Its name alone is not unique: functions have names of their own."""
+    return "/".join(each.name for each in (*callers, operation))
 
 
 class _Walk:
@@ -127,15 +132,15 @@ class _Walk:
         wanted: the results that the logits are made of; None outside of the model.
         """
         marks: Marks = {graph.inputs[place].name: mark for place, mark in arguments.items()}
-        # What the gradient and the moving statistics do with a batch is not on the way to the logits.
+        # What the gradient and moving statistics do with a batch is not on the way to the logits.
         if wanted is None:
             ends = [op.outputs[0] for op in graph.get_operations() if _is(op, EXIT)]
         else:
             ends = [graph.outputs[place] for place in wanted]
         needed = _needed(ends)
-        known = -1
-        while known != len(marks):  # an operation may stand in front of what it reads
-            known = len(marks)
+        before: Marks | None = None
+        while before != marks:  # an operation may stand in front of what it reads
+            before = dict(marks)
             for operation in graph.get_operations():
                 found = self._operation(operation, marks, callers, needed)
                 marks |= {operation.outputs[i].name: mark for i, mark in found.items()}
@@ -151,7 +156,7 @@ class _Walk:
         results = range(len(operation.outputs))
         forward = [i for i in results if operation.outputs[i].name in needed]
         if kind in DRAWS:
-            self.draws.add(operation.name)
+            self.draws.add(_path(operation, callers))
             return {i: OTHER if i else IMAGE for i in results}
         if not forward:
             incoming = {i: mark for i, mark in incoming.items() if isinstance(mark, Drawn)}
@@ -164,20 +169,20 @@ class _Walk:
             return self._in_the_model(operation, inside, Weights() in incoming.values(), callers)
         drawn = [mark for mark in incoming.values() if isinstance(mark, Drawn)]
         if drawn:
-            return self._outside(operation, incoming, IMAGE if IMAGE in drawn else OTHER)
+            which = IMAGE if IMAGE in drawn else OTHER
+            return self._outside(operation, incoming, which, callers)
         return dict.fromkeys(results, Weights()) if incoming else {}
 
     def _outside(
-        self, operation: tf.Operation, incoming: dict[int, Mark], drawn: Drawn
+        self, operation: tf.Operation, incoming: dict[int, Mark], drawn: Drawn, callers: Callers
     ) -> dict[int, Mark]:
         """Between the iterator and the model, or the loss."""
         kind = operation.type
         if kind in COPIES:
-            self.visited.add(operation.name)
+            self.visited.add(_path(operation, callers))
             entered = drawn is IMAGE and _is(operation, ENTRY)
             return {0: Inside()} if entered else incoming
         if kind in RESHAPING or (drawn is IMAGE and kind not in rules.SIZES):
-            self.visited.add(operation.name)
             name = re.sub(r"replica_\d+/", "", operation.name)  # one fault, not one per replica
             self.faults.add(f"{kind} {name!r} reads its {drawn.name} in front of the model")
         return {}
@@ -189,9 +194,9 @@ class _Walk:
         with_weights: bool,
         callers: Callers,
     ) -> dict[int, Mark]:
-        self.visited.add(operation.name)
+        self.visited.add(_path(operation, callers))
         layer = self._layer(operation, callers)
-        where = f"in layer {layer}" if layer else "in the model"
+        what = f"{operation.type} in {f'layer {layer}' if layer else 'the model'}"
         moved = next((mark.moved for mark in incoming.values() if mark.moved), "")
         places = {i: mark.place for i, mark in incoming.items()}
         try:
@@ -204,23 +209,23 @@ class _Walk:
             self.faults.add(moved)
             return {}
         except BatchError as error:
-            self.faults.add(f"{operation.type} {where} {error}")
+            self.faults.add(f"{what} {error}")
             return {}
         marks: dict[int, Mark] = {}
         for i, place in found.items():
-            what = f"moves it to dimension {place.axis}"
+            does = f"moves it to dimension {place.axis}"
             if place.rows > 1:
-                what = f"makes {place.rows} rows of an image"
-            words = moved or f"{operation.type} {where} {what}"
-            marks[i] = Inside() if place == Place() else Inside(place, words)
+                does = f"makes {place.rows} rows of an image"
+            marks[i] = Inside() if place == FIRST else Inside(place, moved or f"{what} {does}")
         return marks
 
     def _layer(self, operation: tf.Operation, callers: Callers) -> str:
         """The innermost layer whose name is a scope of the operation's; empty for the model."""
         for each in (operation, *reversed(callers)):
-            for scope in reversed(each.name.split("/")):
-                # A scope that is entered again gets a number: dropout_1 of a layer dropout.
-                for name in (scope, re.sub(r"_\d+$", "", scope)):
+            for scope in reversed(each.name.split("/")[:-1]):
+                # Keras enters a layer's scope twice, so that it has a number more: dense_1 is of
+                # the layer dense, whether or not there is a layer dense_1.
+                for name in (re.sub(r"_\d+$", "", scope), scope):
                     if name in self._layer_names:
                         return name
         return ""
@@ -233,18 +238,20 @@ class _Walk:
         forward: list[int],
     ) -> dict[int, Mark]:
         """Marks of a function's results, those of a loop, or of one or the other branch."""
-        callers, wanted = (*callers, operation), forward or None
+        callers = (*callers, operation)
+        wanted: Iterable[int] | None = forward or None
         if operation.type in CALLS:
             (graph,) = internals.called_graphs(operation, "f")
             return self.graph(graph, incoming, callers, wanted)
         marks: dict[int, Mark] = {}
+        before: dict[int, Mark] | None = None
         if operation.type in LOOPS:
             # A loop's results are the arguments of its next iteration.
             (graph,) = internals.called_graphs(operation, "body")
             wanted = _carried(graph, forward) or None
-            marks, known = dict(incoming), -1
-            while known != len(marks):
-                known = len(marks)
+            marks = dict(incoming)
+            while before != marks:
+                before = dict(marks)
                 self._join(operation, marks, self.graph(graph, marks, callers, wanted))
             return marks
         chosen = {i - 1: mark for i, mark in incoming.items() if i > 0}
@@ -259,12 +266,12 @@ class _Walk:
     ) -> None:
         """Adds marks to those that the same tensors have already: the batch's win over weights."""
         for i, mark in others.items():
-            before = marks.get(i, mark)
-            if isinstance(before, Inside) and isinstance(mark, Inside) and before != mark:
-                where = self._layer(operation, ()) or self._model_name
-                self.faults.add(f"{operation.type} in {where} leaves it in more than one place")
-            elif not isinstance(before, Inside):
+            before = marks.get(i)
+            if not isinstance(before, Inside):
                 marks[i] = mark
+            elif isinstance(mark, Inside) and before.place != mark.place:
+                layer = self._layer(operation, ()) or self._model_name
+                self.faults.add(f"{operation.type} in {layer} leaves it in one place or another")
 
 
 def _needed(ends: Iterable[tf.Tensor]) -> set[str]:

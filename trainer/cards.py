@@ -50,7 +50,8 @@ def start_rows(
         f"{job.config.model.model}, {parameters:,} parameters, {inputs.image_size} pixels, "
         f"{run.precision}",
     )
-    yield "audit", f"nothing reshapes the batch before {', '.join(found.layers)}"
+    replicas = f"{found.draws} replica{'s' * (found.draws > 1)}"
+    yield "audit", f"nothing reshapes the batch before {', '.join(found.layers)}, on {replicas}"
     yield "start", f"step {state.step}, {state.fingerprint[:16]}" if state else "step 0, a new run"
     for name, value in environment.items():
         before = first.environment.get(name)

@@ -28,11 +28,11 @@ def examine(config: Config, hardware: Hardware) -> Iterator[tuple[str, str]]:
     yield "batch", f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step"
     iterator = assembly.micro_batches(job, plan, first_step=0)
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
-    walked = audit.audit(train.get_concrete_function(iterator, zero, one))
+    walked = audit.audit(train.get_concrete_function(iterator, zero, one), job.model)
     yield (
         "audit",
         f"{walked.operations} operations from the pipeline to {', '.join(walked.layers)}, none of "
-        "which reshapes the batch",
+        f"which reshapes the batch, on {walked.draws} replica{'s' * (walked.draws > 1)}",
     )
     with pipeline.naming_bad_records(job.readers[TRAIN]):
         history = train(iterator, zero, one)

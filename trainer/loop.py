@@ -66,7 +66,7 @@ def _train(
     sync = Sync(workers, pace, stop_requested, reader.bad_records, budget)
 
     with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
-        found = audit.audit(trace)
+        found = audit.audit(trace, job.model)
         monitor.card("samestep", cards.start_rows(job, plan, found, state, first))
         while True:
             if state and state.step == done and done % plan.steps_per_epoch == 0:

@@ -16,7 +16,10 @@ def test_every_check_of_a_new_run(data_dir, tmp_path):
     assert found["train"].startswith("160 records, 3 shards, 3 classes, ")
     assert found["validation"].startswith("43 records, ")
     assert found["batch"] == "4 micro-batches of 8 a step"
-    assert "operations from the pipeline to block1_conv, none of which reshapes" in found["audit"]
+    assert found["audit"] == (
+        "10 operations from the pipeline to block1_conv, none of which reshapes the batch, on 2 "
+        "replicas"
+    )
     assert found["step"].endswith(" on 32 images")
     assert not (tmp_path / "run").exists()
 

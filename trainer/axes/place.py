@@ -1,6 +1,6 @@
-"""Where the batch is in a tensor, and what is known of a tensor before it runs: its sizes, constants.
+"""Where the batch is in a tensor, and what a traced graph knows of a tensor: sizes, constants.
 
-All of it raises BatchError where a traced graph does not say.
+All of it raises BatchError where the graph does not say.
 """
 
 from collections.abc import Iterable
@@ -13,13 +13,14 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Place:
-    """Image i of a batch of M is index i of this axis, or indices i * rows .. (i + 1) * rows - 1."""
+    """Image i of a batch of M is index i of an axis, or indices i * rows .. (i + 1) * rows - 1."""
 
     axis: int = 0
     rows: int = 1
     strided: bool = False  # indices i, i + M, i + 2 M, .. instead
 
 
+FIRST = Place()
 Places = dict[int, Place]  # by the position of an operation's input or output
 
 
@@ -71,3 +72,7 @@ def same(places: Iterable[Place]) -> Place:
     if others:
         raise BatchError("mixes its images")
     return place
+
+
+def everywhere(operation: tf.Operation, place: Place) -> Places:
+    return dict.fromkeys(range(len(operation.outputs)), place)

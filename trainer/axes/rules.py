@@ -1,14 +1,12 @@
 """Where an operation of a model leaves the batch: on which axis of its outputs, whole and in order.
 
-Everything is proved from the static shapes and the constants of a traced graph. An operation that is
-in none of the tables below, or whose axes are known only when it runs, is refused.
+All is proved from the static shapes and the constants of a traced graph. An operation that is in
+none of the tables below, or whose axes are known only when it runs, is refused.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
 import tensorflow as tf
 
 from trainer.axes.place import (
@@ -17,11 +15,22 @@ from trainer.axes.place import (
     Place,
     Places,
     axes_input,
-    constant_input,
+    everywhere,
     only,
     rank_of,
     same,
     size_of,
+)
+from trainer.axes.reshaping import (
+    batch_to_space,
+    expand_dims,
+    pack,
+    reshape,
+    space_to_batch,
+    squeeze,
+    tensor_list,
+    transpose,
+    unpack,
 )
 from trainer.axes.slicing import gather, strided_slice
 
@@ -34,8 +43,9 @@ ELEMENTWISE = frozenset(
     "Expm1 Floor FloorDiv FloorMod Greater GreaterEqual Identity Inv Invert IsFinite IsInf IsNan "
     "LeakyRelu LeftShift Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum "
     "Mod Mul MulNoNan Neg NextAfter NotEqual Pow PreventGradient RealDiv Reciprocal Relu Relu6 "
-    "RightShift Rint Round Rsqrt SelectV2 Selu Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Square "
-    "SquaredDifference StopGradient Sub Tan Tanh TruncateDiv TruncateMod Xdivy Xlog1py Xlogy".split()
+    "RightShift Rint Round Rsqrt SelectV2 Selu Sigmoid Sign Sin Sinh Softplus Softsign Sqrt "
+    "Square SquaredDifference StopGradient Sub Tan Tanh TruncateDiv TruncateMod Xdivy Xlog1py "
+    "Xlogy".split()
 )
 # They work on the images of axis 0, each by itself: the position of the images among the inputs.
 IMAGEWISE = dict.fromkeys(
@@ -57,7 +67,7 @@ CONVOLUTIONS = {
     "DepthwiseConv2dNativeBackpropInput": 2,
 }
 PRODUCTS = frozenset("BatchMatMul BatchMatMulV2 BatchMatMulV3 Einsum MatMul".split())
-CUDNN = frozenset("CudnnRNN CudnnRNNV2 CudnnRNNV3".split())  # their images are on axis 1: time first
+CUDNN = frozenset("CudnnRNN CudnnRNNV2 CudnnRNNV3".split())  # axis 0 is time, 1 the batch
 LAYERS = PRODUCTS | CUDNN | CONVOLUTIONS.keys()
 REDUCTIONS = frozenset("All Any ArgMax ArgMin EuclideanNorm Max Mean Min Prod Sum".split())
 # What comes out is the batch's size, or has its size alone.
@@ -78,7 +88,7 @@ SAME_AXES = frozenset("BiasAdd MirrorPad Pad PadV2 Slice Tile".split())
 # What may read an image in rows: a dense layer, or a convolution with holes.
 FOR_ROWS = {
     False: ELEMENTWISE | REDUCTIONS | {"BiasAdd", "MatMul", "Reshape"},
-    True: ELEMENTWISE | CONVOLUTIONS.keys() | {"BiasAdd", "BatchToSpaceND"},
+    True: ELEMENTWISE | CONVOLUTIONS.keys() | {"BatchToSpaceND", "ExpandDims", "Squeeze"},
 }
 LAST_AXIS = frozenset("LogSoftmax Softmax TopKV2".split())
 
@@ -129,10 +139,6 @@ def _check_size(operation: tf.Operation, places: Places, found: Places) -> None:
         raise BatchError(f"changes its size ({', '.join(map(str, sorted(sizes)))})")
 
 
-def _everywhere(operation: tf.Operation, place: Place) -> Places:
-    return dict.fromkeys(range(len(operation.outputs)), place)
-
-
 def _aligned(operation: tf.Operation, places: Places) -> Place:
     """Broadcasting aligns shapes at their ends."""
     rank = rank_of(operation.outputs[0])
@@ -143,22 +149,22 @@ def _aligned(operation: tf.Operation, places: Places) -> Place:
 
 
 def _along(operation: tf.Operation, places: Places) -> Places:
-    position, only, words = ALONG[operation.type]
+    position, value, words = ALONG[operation.type]
     axes_position = position % len(operation.inputs)
     if axes_position in places:
         raise BatchError("takes it for something else than images")
-    place = same(places.values()) if only is None else only(places, only)
+    place = same(places.values()) if value is None else only(places, value)
     tensor = operation.inputs[next(iter(places))]
     if place.axis in axes_input(operation, position, tensor):
         raise BatchError(words)
-    return _everywhere(operation, place)
+    return everywhere(operation, place)
 
 
 def _last_axis(operation: tf.Operation, places: Places) -> Places:
     place = only(places, 0)
     if place.axis == rank_of(operation.inputs[0]) - 1:
         raise BatchError("mixes its images")
-    return _everywhere(operation, place)
+    return everywhere(operation, place)
 
 
 def _reduction(operation: tf.Operation, places: Places) -> Places:
@@ -169,72 +175,7 @@ def _reduction(operation: tf.Operation, places: Places) -> Places:
         return {}
     if rank_of(operation.inputs[0]) == rank_of(operation.outputs[0]):  # keep_dims
         return {0: place}
-    return {0: Place(place.axis - sum(axis < place.axis for axis in axes), place.rows)}
-
-
-def _reshape(operation: tf.Operation, places: Places) -> Places:
-    """Row-major: the batch is where as many elements stand in front of it as before."""
-    tensor, result = operation.inputs[0], operation.outputs[0]
-    place = only(places, 0)
-    in_front = math.prod(size_of(tensor, axis) for axis in range(place.axis))
-    images = size_of(tensor, place.axis) // place.rows
-    passed = 1
-    for axis in range(rank_of(result)):
-        size = size_of(result, axis)
-        if passed == in_front and size == images:
-            return {0: Place(axis)}
-        if passed == in_front and size % images == 0:
-            return {0: Place(axis, size // images)}
-        passed *= size
-    raise BatchError(f"reshapes it from {tensor.shape} to {result.shape}")
-
-
-def _transpose(operation: tf.Operation, places: Places) -> Places:
-    order = [int(axis) for axis in constant_input(operation, 1)]
-    return {0: Place(order.index(only(places, 0).axis))}
-
-
-def _expand_dims(operation: tf.Operation, places: Places) -> Places:
-    (new,) = axes_input(operation, 1, operation.outputs[0])
-    axis = only(places, 0).axis
-    return {0: Place(axis + (new <= axis))}
-
-
-def _squeeze(operation: tf.Operation, places: Places) -> Places:
-    tensor, axis = operation.inputs[0], only(places, 0).axis
-    removed = [i % rank_of(tensor) for i in operation.get_attr("squeeze_dims")]
-    removed = removed or [i for i in range(rank_of(tensor)) if size_of(tensor, i) == 1]
-    if axis in removed:
-        raise BatchError("takes its dimension away")
-    return {0: Place(axis - sum(i < axis for i in removed))}
-
-
-def _pack(operation: tf.Operation, places: Places) -> Places:
-    new = operation.get_attr("axis") % rank_of(operation.outputs[0])
-    axis = same(places.values()).axis
-    return {0: Place(axis + (new <= axis))}
-
-
-def _unpack(operation: tf.Operation, places: Places) -> Places:
-    gone = operation.get_attr("axis") % rank_of(operation.inputs[0])
-    axis = only(places, 0).axis
-    if axis == gone:
-        raise BatchError("splits it")
-    return _everywhere(operation, Place(axis - (gone < axis)))
-
-
-def _list(operation: tf.Operation, places: Places) -> Places:
-    """A list has the place of its tensors, stacked: a recurrent layer's walk through time."""
-    kind = operation.type
-    if kind == "TensorListFromTensor" and only(places, 0).axis == 0:
-        raise BatchError("splits it")
-    if kind == "TensorListGetItem":
-        return {0: Place(only(places, 0).axis - 1)}
-    if kind == "TensorListSetItem":
-        into = [places[0]] if 0 in places else []
-        item = [Place(places[2].axis + 1)] if 2 in places else []
-        return {0: same(into + item)}
-    return {0: only(places, 0)}
+    return {0: replace(place, axis=place.axis - sum(axis < place.axis for axis in axes))}
 
 
 def _product(operation: tf.Operation, places: Places) -> Places:
@@ -264,21 +205,6 @@ def _product(operation: tf.Operation, places: Places) -> Places:
 _TRANSPOSED = ("transpose_a", "transpose_b")
 
 
-def _space_to_batch(operation: tf.Operation, places: Places) -> Places:
-    """How TensorFlow makes a convolution with holes of one without."""
-    if only(places, 0).axis:
-        raise MovedError
-    rows = int(np.prod(constant_input(operation, 1)))
-    return {0: Place(0, rows, strided=True) if rows > 1 else Place()}
-
-
-def _batch_to_space(operation: tf.Operation, places: Places) -> Places:
-    rows = int(np.prod(constant_input(operation, 1)))
-    if only(places, 0) != Place(0, rows, strided=rows > 1):
-        raise BatchError("makes images of several")
-    return {0: Place()}
-
-
 def _cudnn(operation: tf.Operation, places: Places) -> Places:
     if only(places, 0).axis != 1:
         raise BatchError("takes it for time")
@@ -300,19 +226,19 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(LAST_AXIS, _last_axis),
     **dict.fromkeys(PRODUCTS, _product),
     **dict.fromkeys(REDUCTIONS, _reduction),
-    "BatchToSpaceND": _batch_to_space,
+    "BatchToSpaceND": batch_to_space,
     "BroadcastTo": lambda operation, places: {0: _aligned(operation, places)},
-    "ExpandDims": _expand_dims,
+    "ExpandDims": expand_dims,
     "GatherV2": gather,
-    "Pack": _pack,
-    "Reshape": _reshape,
-    "SpaceToBatchND": _space_to_batch,
-    "Squeeze": _squeeze,
+    "Pack": pack,
+    "Reshape": reshape,
+    "SpaceToBatchND": space_to_batch,
+    "Squeeze": squeeze,
     "StridedSlice": strided_slice,
-    "TensorListFromTensor": _list,
-    "TensorListGetItem": _list,
-    "TensorListSetItem": _list,
-    "TensorListStack": _list,
-    "Transpose": _transpose,
-    "Unpack": _unpack,
+    "TensorListFromTensor": tensor_list,
+    "TensorListGetItem": tensor_list,
+    "TensorListSetItem": tensor_list,
+    "TensorListStack": tensor_list,
+    "Transpose": transpose,
+    "Unpack": unpack,
 }
