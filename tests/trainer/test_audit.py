@@ -200,6 +200,13 @@ OTHERS = {
 }
 
 
+def test_layers_are_told_from_their_scopes_numbers(strategies):
+    """Keras enters a layer's scope twice: where it no longer does, "dense" is called dense_1."""
+    names = ("dense", "dense_1")
+    build = user_model(*(lambda name=name: L.Dense(4, name=name) for name in names))
+    assert audited(strategies[2], build).layers == ("dense",)
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_models_pass(strategies, name):
     build, first = OTHERS[name]
@@ -273,7 +280,7 @@ INSIDE = {
     "ConcatV2": lambda x: tf.concat([x, x], 0)[::2],
     "ReverseV2": lambda x: tf.reverse(x, [0]),
     "Roll": lambda x: tf.roll(x, 1, 0),
-    "ReverseSequence": lambda x: tf.reverse_sequence(x, [SIZE] * M, seq_axis=1, batch_axis=0),
+    "Cumsum": lambda x: tf.cumsum(x, 0),
 }
 
 
@@ -375,7 +382,7 @@ IN_FRONT = {
     "Slice": lambda x: tf.slice(x, [0, 0, 0, 0], [M, SIZE, SIZE, 3]),
     "Split": lambda x: tf.split(x, 1)[0],
     "Transpose": lambda x: tf.transpose(x, [0, 2, 1, 3]),
-    "ConcatV2": lambda x: tf.concat([x[..., :1], x[..., 1:]], -1),
+    "ConcatV2": lambda x: tf.concat([x, tf.zeros([M, SIZE, SIZE, 0], x.dtype)], -1),
     "GatherV2": lambda x: tf.gather(x, [2, 1, 0], axis=-1),
     "Pack": lambda x: tf.unstack(tf.stack([x, x], 1), axis=1)[0],
     "Tile": lambda x: tf.tile(x, [1, 1, 1, 1]),
@@ -386,10 +393,9 @@ IN_FRONT = {
 
 @pytest.mark.parametrize("operation", IN_FRONT)
 def test_in_front_of_the_model_an_image_is_not_touched_whatever_is_kept(operation):
-    # A constant operand keeps tf.concat and tf.tile from being left out.
-    with pytest.raises(AuditError, match="reads its image in front of the model") as caught:
+    words = rf"{operation} '.*' reads its image in front of the model"
+    with pytest.raises(AuditError, match=words):
         walked(lambda x, y, w: (IN_FRONT[operation](x), y, w))
-    assert f"{operation} '" in str(caught.value) or operation == "ConcatV2"
 
 
 def test_labels_and_weights_are_not_reshaped():

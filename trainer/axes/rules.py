@@ -67,7 +67,7 @@ CONVOLUTIONS = {
     "DepthwiseConv2dNativeBackpropInput": 2,
 }
 PRODUCTS = frozenset("BatchMatMul BatchMatMulV2 BatchMatMulV3 Einsum MatMul".split())
-CUDNN = frozenset("CudnnRNN CudnnRNNV2 CudnnRNNV3".split())  # axis 0 is time, 1 the batch
+CUDNN = frozenset(["CudnnRNNV3"])  # LSTM and GRU on GPUs
 LAYERS = PRODUCTS | CUDNN | CONVOLUTIONS.keys()
 REDUCTIONS = frozenset("All Any ArgMax ArgMin EuclideanNorm Max Mean Min Prod Sum".split())
 # What comes out is the batch's size, or has its size alone.
@@ -206,9 +206,17 @@ _TRANSPOSED = ("transpose_a", "transpose_b")
 
 
 def _cudnn(operation: tf.Operation, places: Places) -> Places:
-    if only(places, 0).axis != 1:
+    place = only(places, 0)
+    if place.axis != int(operation.get_attr("time_major")):
         raise BatchError("takes it for time")
-    return {0: Place(1)}
+    return {0: place}
+
+
+def _reverse_sequence(operation: tf.Operation, places: Places) -> Places:
+    place = only(places, 0)
+    if place.axis == operation.get_attr("seq_dim"):
+        raise BatchError("reverses it")
+    return {0: place}
 
 
 def _letters(subscripts: str, rank: int) -> list[str]:
@@ -232,6 +240,7 @@ _RULES: dict[str, Rule] = {
     "GatherV2": gather,
     "Pack": pack,
     "Reshape": reshape,
+    "ReverseSequence": _reverse_sequence,
     "SpaceToBatchND": space_to_batch,
     "Squeeze": squeeze,
     "StridedSlice": strided_slice,

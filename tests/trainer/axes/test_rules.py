@@ -62,6 +62,7 @@ KEPT = {
     "concat": (lambda x: tf.concat([x, x], -1), FIRST),
     "reverse": (lambda x: tf.reverse(x, [1, -1]), FIRST),
     "roll": (lambda x: tf.roll(x, [1, 2], [1, 2]), FIRST),
+    "reverse to lengths": (lambda x: tf.reverse_sequence(x, [2, 4, 6, 1], 1, 0), FIRST),
     "cumsum": (lambda x: tf.cumsum(x, 1), FIRST),
     "split": (lambda x: tf.split(x, 3, axis=1)[1], FIRST),
     "split by sizes": (lambda x: tf.split(x, [1, 5], axis=1)[1], FIRST),
@@ -104,6 +105,7 @@ REFUSED = {
     "concat": (lambda x: tf.concat([x, x], 0), "joins it with something"),
     "reverse": (lambda x: tf.reverse(x, [1, 0]), "reverses it"),
     "roll": (lambda x: tf.roll(x, 1, 0), "rolls it"),
+    "reverse to lengths": (lambda x: tf.reverse_sequence(x, [3] * 6, 0, 1), "reverses it"),
     "cumsum": (lambda x: tf.cumsum(x, 0), "mixes its images"),
     "split": (lambda x: tf.split(x, 2), "splits it"),
     "split by sizes": (lambda x: tf.split(x, [1, 3]), "splits it"),
@@ -191,15 +193,23 @@ def test_in_rows_only_dense_layers_read_images():
         places(tf.nn.softmax, (M * 6, 2), start=rows)
 
 
-def test_cudnn_reads_time_first():
+@pytest.mark.parametrize(("time_major", "batch", "time"), [(False, 0, 1), (True, 1, 0)])
+def test_cudnn_reads_the_batch_first_or_time(time_major, batch, time):
+    """Keras' LSTM and GRU on GPUs; the operation has no kernel here, but a graph."""
+
     def call(x):
-        state, weights = tf.zeros([1, M, 2]), tf.zeros([100])
-        return tf.raw_ops.CudnnRNNV2(
-            input=x, input_h=state, input_c=state, params=weights, rnn_mode="lstm"
+        return tf.raw_ops.CudnnRNNV3(
+            input=x,
+            input_h=tf.zeros([1, 5, 2]),
+            input_c=tf.zeros([1, 5, 2]),
+            params=tf.zeros([100]),
+            sequence_lengths=[5] * 5,
+            rnn_mode="lstm",
+            time_major=time_major,
         ).output
 
-    assert places(call, (6, M, 2), start=Place(1)) == [Place(1)]
-    assert refusal(call) == "takes it for time"
+    assert places(call, (5, 5, 2), start=Place(batch)) == [Place(batch)]
+    assert refusal(call, shape=(5, 5, 2), start=Place(time)) == "takes it for time"
 
 
 def test_a_layer_reads_the_first_dimension():
