@@ -318,6 +318,13 @@ def test_in_a_loop_it_is_named_too(strategies):
     assert "ReverseV2 in layer planted " in error(audited, strategies[1], planted(loop))
 
 
+def test_a_product_with_constants_is_no_layer(strategies):
+    gray = lambda x: tf.tensordot(x, tf.fill([3, 3], 0.3), 1)  # noqa: E731
+    assert audited(strategies[2], planted(gray)).layers == ("first",)
+    message = error(audited, strategies[2], planted(lambda x: tf.reverse(gray(x), [0])))
+    assert "ReverseV2 in layer planted reverses it" in message
+
+
 def test_rows_of_images_are_for_dense_layers_only(strategies):
     def patches(x):
         return tf.nn.relu(tf.reshape(x, [4 * M, SIZE // 2, SIZE // 2, 3]))
