@@ -6,10 +6,12 @@ the number of replicas, and on where a run was resumed. What it does to its pixe
 logits last, has to agree with what it gets and with the loss.
 """
 
+import random
 import re
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from models import internals, own, pixels, ranges
@@ -39,7 +41,8 @@ def assigned_variables(model: keras.Model, images: int) -> list[keras.Variable]:
     (SpectralNormalization), in the model's order; frozen weights are none. Raises ModelError,
     naming the layer, for a forward pass that assigns a variable that Keras does not know, draws
     from a stateful random generator, or all-reduces; that uses trainable variables which are no
-    weights of the model; that assigns anything in inference; that begins with a layer made for
+    weights of the model; that draws Python's random numbers while it is traced; that assigns
+    anything in inference; that begins with a layer made for
     other pixels than it gets; or that returns probabilities.
     """
     training, inference = (_trace(model, images, training) for training in (True, False))
@@ -81,6 +84,7 @@ def _trace(model: keras.Model, images: int, training: bool) -> _Trace:
         with Recorder(state_mapping=list(zip(model.variables, values, strict=True))):
             return model(image, training=training)
 
+    state = _python_random_state()
     (image,) = model.inputs
     traced = tf.function(forward, autograph=False)
     try:
@@ -99,8 +103,18 @@ def _trace(model: keras.Model, images: int, training: bool) -> _Trace:
             f"The model {model.name} cannot be traced: {internals.reason(error)}. "
             "Layers and variables are made in __init__ or build, not in call."
         ) from error
+    if state != _python_random_state():
+        raise ModelError(
+            f"{model.name} draws from Python's or NumPy's random numbers while it is traced, as "
+            "Keras' AugMix does: every replica would get another model. Take that layer out, or "
+            "let the input pipeline do it (--augment)."
+        )
     # The weights of the model are inputs of this graph: what it reads as a variable is none.
     return _Trace(trace.graph, bool(trace.graph.trainable_variables), updates, all_reduces)
+
+
+def _python_random_state() -> tuple[Any, ...]:
+    return random.getstate(), str(np.random.get_state())  # the position in its numbers included
 
 
 def _check_operations(model: keras.Model, trace: _Trace) -> None:

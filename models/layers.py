@@ -5,8 +5,7 @@ import tensorflow as tf
 
 # Mean and deviation of a channel in units of 0..255, channels in RGB order. "unit" maps to
 # [-1, 1]; "imagenet" has torchvision's figures; "caffe" has those of the Caffe model zoo, here
-# without its flip to BGR: weights start from scratch, so the order of the channels is free, and
-# a flip would be a Reverse of the batch.
+# without its flip to BGR: weights start from scratch, so the order of the channels is free.
 PIXEL_MODES: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
     "raw": (0.0, 1.0),
     "unit": (127.5, 127.5),

@@ -19,6 +19,8 @@ JOINS = {
 # What a leaf may import of ours besides the foundation and trainer.errors. A folder's row, which
 # ends in a dot, is for all of its modules.
 LEAF_IMPORTS = {
+    "trainer.audit": {"trainer.axes.", "trainer.internals"},
+    "trainer.axes.": {"trainer.axes."},
     "trainer.config": {"input.config", "models.config"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},
@@ -27,10 +29,10 @@ LEAF_IMPORTS = {
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {"trainer.internals", "trainer.run_dir", "trainer.state"},
     "trainer.step": {
-        *("trainer.fixed_point", "trainer.internals", "trainer.losses", "trainer.micro_batch"),
-        "trainer.sums",
+        *("trainer.audit", "trainer.fixed_point", "trainer.internals", "trainer.losses"),
+        *("trainer.micro_batch", "trainer.sums"),
     },
-    "trainer.micro_batch": {"trainer.internals", "trainer.losses", "trainer.sums"},
+    "trainer.micro_batch": {"trainer.audit", "trainer.internals", "trainer.losses", "trainer.sums"},
     "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.skips": {"trainer.fixed_point", "trainer.step"},
     "trainer.sums": {"trainer.fixed_point"},
@@ -132,6 +134,7 @@ def test_imports_go_one_way(name):
         ("trainer.cards", "scripts.flags", False),
         ("trainer.config", "input.config", True),
         ("trainer.config", "input.order", False),
+        ("trainer.audit", "trainer.axes.rules", True),
         ("trainer.audit", "trainer.config", False),
         ("trainer.workers.strategy", "trainer.internals", True),
         ("trainer.workers.strategy", "trainer.config", False),

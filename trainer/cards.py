@@ -61,7 +61,8 @@ def start_rows(
         f"{run.precision}",
     )
     yield "pixels", pixels.shown(job.model)
-    yield "audit", f"nothing reshapes the batch before {', '.join(found.layers)}"
+    replicas = f"{found.draws} replica{'s' * (found.draws > 1)}"
+    yield "audit", f"nothing reshapes the batch before {', '.join(found.layers)}, on {replicas}"
     if job.compare_every:
         yield "replicas", f"compared to the bit every {job.compare_every:,} steps"
     yield "start", f"step {state.step}, {state.fingerprint[:16]}" if state else "step 0, a new run"

@@ -39,11 +39,11 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
         yield "all-reduce", _all_reduce(job, training.micro_batch.layout, hardware)
     iterator = assembly.micro_batches(job, plan, first_step=0)
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
-    walked = audit.audit(assembly.trace(training, iterator))
+    walked = audit.audit(assembly.trace(training, iterator), job.model)
     yield (
         "audit",
         f"{walked.operations} operations from the pipeline to {', '.join(walked.layers)}, none of "
-        "which reshapes the batch",
+        f"which reshapes the batch, on {walked.draws} replica{'s' * (walked.draws > 1)}",
     )
     with pipeline.naming_bad_records(job.readers[TRAIN]):
         history = train(iterator, zero, one)

@@ -53,6 +53,24 @@ def use_reduced_gradients(optimizer: keras.optimizers.Optimizer) -> None:
     optimizer._all_reduce_sum_gradients = lambda pairs: pairs
 
 
+def called_graphs(operation: tf.Operation, attribute: str) -> list[Any]:
+    """The graphs of the functions that an attribute of an operation names: f, body, branches.
+
+    Their tensors have static shapes, which a GraphDef of the caller has not. TensorFlow keeps them
+    in graph._functions.
+    """
+    _require(operation.graph, "_functions", f"TensorFlow {tf.__version__}", "2.21")
+    named = operation.get_attr(attribute)
+    functions = named if isinstance(named, list) else [named]
+    return [operation.graph._functions[function.name].graph for function in functions]
+
+
+def layer_names(model: keras.Model) -> set[str]:
+    """The names of the model's layers at every depth; Model.layers has those of the first only."""
+    _require(model, "_flatten_layers", f"Keras {keras.__version__}", "3.15")
+    return {layer.name for layer in model._flatten_layers()}
+
+
 def use_local_devices(names: list[str]) -> None:
     """Makes MultiWorkerMirroredStrategy take these devices of each worker: CPU:0, CPU:1, ..
 

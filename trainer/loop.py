@@ -75,7 +75,7 @@ def _train(
     compare = _comparison(job, training)
     skips = Skips(plan.steps_per_epoch, plan.micro_batches)
     with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
-        found = audit.audit(trace)
+        found = audit.audit(trace, job.model)
         monitor.card("samestep", cards.start_rows(job, plan, found, state, definition, transferred))
         while True:
             if state and state.step == done and done % plan.steps_per_epoch == 0:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer import internals
+from trainer import audit, internals
 from trainer.errors import TrainerError
 from trainer.losses import count_correct, cross_entropy
 from trainer.sums import Layout, Sums
@@ -71,7 +71,7 @@ class MicroBatch:
         before = [tf.identity(v.value) for v in self.statistics]
         with tf.GradientTape() as tape:
             with tf.name_scope(FORWARD):
-                logits = self._model(image, training=True)
+                logits = audit.call(self._model, image, training=True)
             # Divided by the images of the step, so that the sum over its micro-batches is the mean.
             losses = cross_entropy(label, logits, self._label_smoothing)
             loss = tf.reduce_sum(weight * losses) / self.images_per_step

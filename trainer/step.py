@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import keras
 import tensorflow as tf
 
-from trainer import fixed_point, internals, sums
+from trainer import audit, fixed_point, internals, sums
 from trainer.fixed_point import STATISTIC_BITS
 from trainer.losses import count_correct, cross_entropy
 from trainer.micro_batch import MICRO_BATCH, MicroBatch
@@ -158,7 +158,7 @@ def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Eval
     """
 
     def micro_batch(image, label, weight):
-        logits = model(image, training=False)
+        logits = audit.call(model, image, training=False)
         losses = weight * cross_entropy(label, logits)
         loss = tf.reduce_sum(losses)
         fits = fixed_point.check(loss, STATISTIC_BITS, addends=1).fits

@@ -1,6 +1,9 @@
 """What a forward pass assigns is found; what would break invariance is refused, by layer."""
 
+import random
+
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -114,6 +117,21 @@ def test_what_would_depend_on_the_replicas_is_refused(layer, words):
     assert all(word in message for word in words)
     assert "keras.random.SeedGenerator" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.AugMix(),
+        keras.layers.Lambda(lambda x: x * random.random()),
+        keras.layers.Lambda(lambda x: x * np.random.uniform()),
+    ],
+)
+def test_a_model_that_is_another_at_every_trace_is_refused(layer):
+    """Keras' AugMix chooses its operations with Python's random: each replica has its own."""
+    message = error(assigned_variables, model(layer), images=2)
+    assert "every replica would get another model" in message
+    assert "--augment" in message
 
 
 @pytest.mark.parametrize(

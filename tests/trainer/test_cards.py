@@ -37,7 +37,7 @@ def test_what_a_new_run_starts_from(job):
     parameters = 93_472 + 4 * 128 * 3 + 3
     assert rows["model"] == f"cnn, {parameters:,} parameters, 16 pixels, float32"
     assert rows["pixels"] == "unit: -1..1 in float32"
-    assert rows["audit"] == "nothing reshapes the batch before block1_conv"
+    assert rows["audit"] == "nothing reshapes the batch before block1_conv, on 2 replicas"
     assert rows["start"] == "step 0, a new run"
     assert "warning" not in rows
 

@@ -27,7 +27,10 @@ def test_every_check_of_a_new_run(data_dir, tmp_path):
     assert re.fullmatch(
         r"[\d.]+ MB in [\d.]+ ms \([\d.]+ GB/s\) over 2 devices", found["all-reduce"]
     )
-    assert "operations from the pipeline to block1_conv, none of which reshapes" in found["audit"]
+    assert found["audit"] == (
+        "10 operations from the pipeline to block1_conv, none of which reshapes the batch, on 2 "
+        "replicas"
+    )
     assert found["step"].endswith(" on 32 images")
     assert not (tmp_path / "run").exists()
 

@@ -144,6 +144,33 @@ def test_only_the_states_of_seed_generators_are_seeds():
     assert len(model.non_trainable_variables) == 2 + 2  # and two moving statistics
 
 
+def test_the_graphs_that_an_operation_calls_have_static_shapes():
+    inner = tf.function(lambda x: tf.nn.relu(x), autograph=False)
+
+    @tf.function
+    def outer(x):
+        x = tf.cond(x[0, 0] > 0, lambda: inner(x), lambda: tf.abs(x))
+        return tf.while_loop(lambda x: x[0, 0] < 9, lambda x: (x + 1,), [x])
+
+    def called(graph, kind, attribute):
+        (operation,) = (op for op in graph.get_operations() if op.type.endswith(kind))
+        (found,) = internals.called_graphs(operation, attribute)
+        assert found.outputs[-1].shape == (4, 3)
+        return found
+
+    graph = outer.get_concrete_function(tf.TensorSpec([4, 3])).graph
+    assert "AddV2" in {op.type for op in called(graph, "While", "body").get_operations()}
+    assert "Abs" in {op.type for op in called(graph, "If", "else_branch").get_operations()}
+    relu = called(called(graph, "If", "then_branch"), "PartitionedCall", "f")
+    assert [op.type for op in relu.get_operations()] == ["Placeholder", "Relu", "Identity"]
+
+
+def test_layers_at_every_depth_have_names():
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="deep")], name="inner")
+    model = keras.Sequential([keras.Input((4,)), inner, keras.layers.Dense(3, name="last")])
+    assert internals.layer_names(model) >= {"inner", "deep", "last"}
+
+
 @pytest.mark.parametrize(("ours", "expected"), [(False, -2.0), (True, -1.0)])
 def test_an_optimizer_takes_gradients_as_reduced(strategies, ours, expected):
     """By itself it would add up what the replicas were given; we have added already."""

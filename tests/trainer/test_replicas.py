@@ -59,7 +59,8 @@ def test_replicas_do_not_change_a_bit_of_mixed_images(strategies, reader):
         audit.audit(
             training.train.get_concrete_function(
                 training.iterator, tf.constant(0, tf.int64), tf.constant(1, tf.int64)
-            )
+            ),
+            training.model,
         )
         states.append({**training.state(), "loss": history.loss, "correct": history.correct})
     assert_same(states[0], states[1])
