@@ -35,8 +35,11 @@ test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root;
 	$(in_venv) -m pytest -m slurm -n 0 tests/trainer/launch/test_slurm_cluster.py
 
 test-placement: $(VENV)/installed  ## 80 steps traced for GPUs, on any machine: an hour; docs/gpus.md.
-	$(in_venv) -m pytest -m "placement or not placement" -n 0 tests/trainer/test_placement.py \
-	  --placement-table=docs/gpus.md
+	@# TensorFlow keeps what was traced, about 0.3 GB a step: a process for each model.
+	for model in cnn resnet18 resnet50 MobileNetV2 EfficientNetB0; do \
+	  $(in_venv) -m pytest -m "placement or not placement" -n 0 tests/trainer/test_placement.py \
+	    -k "everything and $$model" --placement-table=docs/gpus.md || exit 1; \
+	done
 
 test-crash: $(VENV)/installed  ## Every save interrupted at each system call; docs/reliability.md.
 	$(in_venv) -m pytest -n 0 tests/test_crashes.py --crash-table=docs/reliability.md

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.distribute.cross_device_utils import CollectiveReplicaLauncher
 
 from models.layers import Pixels
-from tests.conftest import CLASSES, THREADS, write_section
+from tests.conftest import CLASSES, THREADS, write_row
 from tests.trainer.steps import INPUT, OPTIMIZERS, Training, build
 from trainer import assembly, internals, placement
 from trainer.placement import Placement
@@ -29,6 +29,10 @@ ALWAYS = {
 }
 # Per micro-batch, and for each of a model's moving statistics.
 MOST_OF_OURS, MOST_PER_STATISTIC = 60, 3
+COLUMNS = (
+    *("model", "optimizer", "precision", "sums", "micro-batches a GPU", "statistics", "model's"),
+    *("others", "optimizer's", "others a step", "waits of the host", "transposes", "seconds"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +53,6 @@ def examine(training: Training) -> Placement:
     return placement.examine(function, GPUS)
 
 
-ROWS = []  # of the table in docs
-
-
 @pytest.mark.parametrize(
     "case",
     [
@@ -63,7 +64,7 @@ ROWS = []  # of the table in docs
         for case in MATRIX
     ],
 )
-def test_everything_runs_on_gpus(gpus, reader, case):
+def test_everything_runs_on_gpus(gpus, reader, request, case):
     name, optimizer, precision, reduction, draws = case
     started = time.monotonic()
     step = training(gpus, reader, build(name, precision), optimizer, draws, reduction=reduction)
@@ -84,37 +85,12 @@ def test_everything_runs_on_gpus(gpus, reader, case):
     ]
     seeds = [v for v in step.model.non_trainable_variables if internals.is_seed(v)]
     assert len(found.host_copies) - len(ours) == GPUS * len(seeds)
-    ROWS.append((*case, statistics, found, time.monotonic() - started))
-
-
-@pytest.mark.placement
-def test_the_table(pytestconfig):
-    """Comes last: what the cases above have found."""
-    path = pytestconfig.getoption("--placement-table")
-    if not path:
-        pytest.skip("no --placement-table")
-    assert len(ROWS) == len(MATRIX)
-    lines = [
-        "Written by `make test-placement`: each step traced for two GPUs on a machine without one,",
-        "optimised by Grappler for GPUs of compute capability 8.0, and matched with the kernels",
-        "that TensorFlow registers. No operation is without a GPU kernel or leaves more than 64",
-        "bytes in host memory; a step's sums travel in one all-reduce of one dtype (int64 exact,",
-        "float32 fast). Counted are operations that launch one kernel or more: of the model",
-        f"(forward and backward) and others per micro-batch, where {MOST_OF_OURS} and",
-        f"{MOST_PER_STATISTIC} per moving statistic are allowed; of the optimizer and others per",
-        "step. Transposes are Grappler's between NHWC and NCHW, of both passes, and leave every",
-        "image in its place.",
-        "",
-        "| model | optimizer | precision | sums | micro-batches a GPU | statistics | model | others"
-        " | optimizer | others a step | waits of the host | transposes | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for *case, found, seconds in ROWS:
-        kernels = found.kernels
+    if page := request.config.getoption("--placement-table"):
         transposes = "none: fails" if found.layout_failure else found.layout_transposes
-        row = [*case, *kernels, len(found.host_copies), transposes, round(seconds)]
-        lines.append(f"| {' | '.join(map(str, row))} |")
-    write_section(Path(path), "The step on GPUs, as far as a trace shows", lines)
+        seconds = round(time.monotonic() - started)
+        row = [*case, statistics, *found.kernels, len(found.host_copies), transposes, seconds]
+        heading = "The step on GPUs, as far as a trace shows"
+        write_row(Path(page), heading, COLUMNS, list(map(str, row)), keys=len(case))
 
 
 class Changing(keras.layers.Layer):
