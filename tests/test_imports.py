@@ -36,7 +36,9 @@ LEAF_IMPORTS = {
     "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.skips": {"trainer.fixed_point", "trainer.step"},
     "trainer.sums": {"trainer.fixed_point"},
-    "trainer.placement": {"trainer.internals", "trainer.micro_batch", "trainer.step"},
+    "trainer.placement": {
+        *("trainer.axes.", "trainer.internals", "trainer.micro_batch", "trainer.step"),
+    },
     "trainer.gpus": {"trainer.workers.nvidia"},
     "trainer.links": {"trainer.sums", "trainer.workers.watchdog"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},

@@ -7,13 +7,15 @@ run, in one graph with all loops and branches inlined. Only a GPU can show that 
 
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from trainer import internals
+from trainer.axes import rules
+from trainer.axes.place import FIRST, BatchError, Places, UnknownError, everywhere
 from trainer.micro_batch import BACKWARD, FORWARD, HOST, MICRO_BATCH
 from trainer.step import UPDATE
 
@@ -34,18 +36,7 @@ _SMALL_ON_HOST = {
     "StatelessRandomGetKeyCounter",  # 24 bytes that its random kernel takes from the host
 }
 _SMALL = 64  # bytes: int32 shapes of up to 16 dimensions, permutations, counters
-# What may move an image within its batch, before the first layer with weights.
-_MOVING = {
-    *("Reshape", "Slice", "StridedSlice", "Split", "SplitV", "Unpack", "Pack", "ConcatV2"),
-    *("Gather", "GatherV2", "GatherNd", "ReverseV2", "Roll", "Tile", "RandomShuffle"),
-    *("BatchToSpaceND", "SpaceToBatchND"),
-}
-_WITH_AXIS = {"ConcatV2": -1, "GatherV2": 2, "ReverseV2": 1, "Roll": 2}  # -> the axis' input
-_FIRST_LAYERS = {
-    *("Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2", "BatchMatMulV3"),
-    *("Einsum", "_FusedConv2D", "_FusedMatMul"),
-}
-_REDUCING = {"Mean", "Sum", "Max", "Min", "Prod", "All", "Any"}
+_FIRST_LAYERS = rules.LAYERS | {"_FusedConv2D", "_FusedMatMul"}
 
 
 class Kernels(NamedTuple):
@@ -155,16 +146,40 @@ class _Graph:
             if _is_layout(op) and op.type == "Transpose" and _permutation(op)[0] != 0:
                 yield self._text(op)
         draws = [op for op in self.operations if op.type == "IteratorGetNext"]
-        waiting = deque(tensor for op in draws for tensor in op.outputs)
-        seen, micro_batch = set(), draws[0].outputs[0].shape[0]
+        waiting = deque(op.outputs[0] for op in draws)  # the images
+        places = {tensor.name: FIRST for tensor in waiting}
+        forward = self._of_the_layers()
         while waiting:
             for op in waiting.popleft().consumers():
-                if op in seen or op.type in _FIRST_LAYERS or "gradient_tape/" in op.name:
+                if op not in forward:
                     continue
-                seen.add(op)
-                if _moves(op, micro_batch):
+                incoming = {
+                    i: places[tensor.name]
+                    for i, tensor in enumerate(op.inputs)
+                    if tensor.name in places
+                }
+                try:
+                    found = _follow(op, incoming)
+                except UnknownError:
+                    continue  # shapes are lost where loops are inlined; the audit has seen them
+                except BatchError:
                     yield self._text(op)
-                waiting.extend(_carrying(op, micro_batch))
+                    continue
+                for i, place in found.items():
+                    if places.get(op.outputs[i].name) != place:
+                        places[op.outputs[i].name] = place
+                        waiting.append(op.outputs[i])
+
+    def _of_the_layers(self) -> set[tf.Operation]:
+        """Layers' products of the forward pass and what they are made of, not what it keeps."""
+        waiting = [op for op in self.operations if op.type in _FIRST_LAYERS and _in(op, FORWARD)]
+        waiting = [op for op in waiting if "gradient_tape/" not in op.name]
+        found = set(waiting)
+        while waiting:
+            new = {tensor.op for tensor in waiting.pop().inputs} - found
+            found |= new
+            waiting += new
+        return found
 
     def _launches(self, op: tf.Operation) -> bool:
         kernel = self._kernels[op]
@@ -220,35 +235,11 @@ def _permutation(op: tf.Operation) -> Any:
     return tf.get_static_value(op.inputs[1])
 
 
-def _moves(op: tf.Operation, micro_batch: int) -> bool:
-    """Whether an operation on the batch does not keep each image in its place."""
-    if op.type == "Transpose":
-        return _permutation(op)[0] != 0
-    if op.type not in _MOVING:
-        return False
-    if op.type == "StridedSlice" and not op.get_attr("ellipsis_mask") & 1:
-        strides = tf.get_static_value(op.inputs[3])
-        if strides is None or strides[0] != 1:
-            return True
-    if op.type in _WITH_AXIS:
-        axes = tf.get_static_value(op.inputs[_WITH_AXIS[op.type]])
-        return axes is None or not all(_flat(axes))
-    return any(_rows(tensor) != micro_batch for tensor in op.outputs)
-
-
-def _carrying(op: tf.Operation, micro_batch: int) -> Iterable[tf.Tensor]:
-    """Outputs that hold one row per image, where an input does."""
-    if op.type in _REDUCING:
-        axes = tf.get_static_value(op.inputs[1])
-        if axes is None or not all(_flat(axes)):
-            return []
-    outputs = op.outputs[:1] if op.type.startswith("FusedBatchNorm") else op.outputs
-    return [tensor for tensor in outputs if _rows(tensor) == micro_batch]
-
-
-def _flat(axes: Any) -> list[int]:
-    return axes.ravel().tolist()
-
-
-def _rows(tensor: tf.Tensor) -> int | None:
-    return tensor.shape[0] if tensor.shape.rank else None
+def _follow(op: tf.Operation, incoming: Places) -> Places:
+    """Where the batch is in the outputs; nowhere, after the first layer. Raises BatchError."""
+    if op.type in _FIRST_LAYERS:
+        rules.check_layer(op, incoming)
+        return {}
+    if op.type in _CONTROL_FLOW:
+        return everywhere(op, incoming[0]) if 0 in incoming else {}
+    return rules.follow(op, incoming)

@@ -160,8 +160,8 @@ def test_a_result_in_host_memory_is_named(gpus, reader):
     [
         lambda x: tf.reverse(x, [0]),
         lambda x: x[::-1],
-        lambda x: tf.reshape(tf.reshape(x, [-1, 3]), [-1, 32, 32, 3]),
-        lambda x: tf.transpose(tf.transpose(x, [3, 0, 1, 2]), [1, 2, 3, 0]),
+        lambda x: tf.reshape(tf.reshape(x, [3, -1]), [-1, 32, 32, 3]),
+        lambda x: tf.image.resize(tf.transpose(x[:, :16], [1, 0, 2, 3]), [32, 32]),
         lambda x: tf.concat([x[8:], x[:8]], axis=0),
         lambda x: tf.gather(x, tf.range(16), axis=0),
     ],
@@ -172,11 +172,26 @@ def test_what_moves_the_batch_before_the_first_layer_is_named(gpus, reader, chan
     assert any("/changing_1/" in text for text in found.batch), found.batch
 
 
-def test_what_moves_pixels_of_an_image_is_the_models_own(gpus, reader):
-    def flipped(x):
-        return tf.transpose(x[:, ::-1][..., ::-1], [0, 2, 1, 3])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: tf.transpose(x[:, ::-1][..., ::-1], [0, 2, 1, 3]),
+        lambda x: tf.reshape(tf.nn.relu(tf.reshape(x, [-1, 3])), [-1, 32, 32, 3]),
+        lambda x: tf.transpose(tf.transpose(x, [3, 0, 1, 2]), [1, 2, 3, 0]),
+    ],
+    ids=["flipped and turned", "in rows and back", "last and back"],
+)
+def test_what_keeps_each_image_in_its_place_is_the_models_own(gpus, reader, change):
+    assert examine(training(gpus, reader, changing(change))).batch == ()
 
-    assert examine(training(gpus, reader, changing(flipped))).batch == ()
+
+def test_an_lstm_over_rows_of_pixels_is_the_models_own(gpus, reader):
+    def build():
+        image = keras.Input((32, 32, 3), dtype="uint8")
+        x = keras.layers.Reshape((32, 96))(Pixels("unit")(image))
+        return keras.Model(image, keras.layers.Dense(len(CLASSES))(keras.layers.LSTM(4)(x)))
+
+    assert examine(training(gpus, reader, build)).batch == ()
 
 
 def test_an_all_reduce_that_is_packed_is_found(gpus, reader, monkeypatch):

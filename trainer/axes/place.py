@@ -32,8 +32,12 @@ class MovedError(BatchError):
     """The operation is for batches on axis 0: what put the batch elsewhere is at fault."""
 
 
-def unknown(what: str) -> BatchError:
-    return BatchError(f"cannot be shown to leave it alone: its {what} is known only when it runs")
+class UnknownError(BatchError):
+    """The graph does not say where the operation leaves the batch."""
+
+
+def unknown(what: str) -> UnknownError:
+    return UnknownError(f"cannot be shown to leave it alone: its {what} is known only when it runs")
 
 
 def rank_of(tensor: tf.Tensor) -> int:
