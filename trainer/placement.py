@@ -82,7 +82,7 @@ def examine(function: Any, gpus: int) -> Placement:
         ),
         layout_transposes=len(transposes) // gpus,
         layout_failure=failure,
-        batch=tuple(graph.moving_the_batch()),
+        batch=tuple(dict.fromkeys(graph.moving_the_batch())),
     )
 
 
@@ -237,7 +237,7 @@ def _permutation(op: tf.Operation) -> Any:
 
 def _follow(op: tf.Operation, incoming: Places) -> Places:
     """Where the batch is in the outputs; nowhere, after the first layer. Raises BatchError."""
-    if op.type in _FIRST_LAYERS:
+    if op.type in _FIRST_LAYERS and len(incoming) == 1:  # two are of an attention
         rules.check_layer(op, incoming)
         return {}
     if op.type in _CONTROL_FLOW:
