@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from scripts.benchmarks.config import NAMES, BenchmarkConfig
+from scripts.benchmarks.config import ON_CPU, BenchmarkConfig
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
 
@@ -31,7 +31,7 @@ def main() -> NoReturn:
 
 
 def benchmark(config: BenchmarkConfig) -> None:
-    names = list(NAMES) if config.what == "all" else [config.what]
+    names = list(ON_CPU) if config.what == "all" else [config.what]
     if config.what == "all" and not config.images:
         names.remove("input")
         print("--what=input is left out: it needs --images=DIR with photographs", file=sys.stderr)
@@ -65,8 +65,9 @@ def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     from scripts.benchmarks.step import STEP_BENCHMARKS
     from trainer.workers import strategy
 
-    # Two logical CPUs for every benchmark: they cannot be added once TensorFlow runs.
-    strategy.make_strategy(["CPU:0", "CPU:1"], strategy.cores())
+    if name in ON_CPU:
+        # Two logical CPUs for every benchmark: they cannot be added once TensorFlow runs.
+        strategy.make_strategy(["CPU:0", "CPU:1"], strategy.cores())
     benchmarks = STEP_BENCHMARKS | INPUT_BENCHMARKS | READER_BENCHMARKS
     return benchmarks[name](config)
 

@@ -24,6 +24,7 @@ from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measur
 from scripts.benchmarks.config import BenchmarkConfig
 from trainer import loop, optimizers, step
 from trainer.config import OptimizerConfig
+from trainer.errors import TrainerError
 from trainer.micro_batch import MicroBatch
 from trainer.monitor import Monitor
 from trainer.workers import strategy
@@ -37,7 +38,7 @@ OPTIMIZER = OptimizerConfig(weight_decay=0.0)
 
 def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]:
     """The real loop with its metrics, events and lines against the traced step alone: cnn."""
-    setup = _Setup(2, InputConfig(global_batch_size=64, micro_batch_size=32, image_size=28))
+    setup = _Setup(_cpus(2), InputConfig(global_batch_size=64, micro_batch_size=32, image_size=28))
     train, iterator = setup.step(lambda: _build("cnn", 28))
     sync = Sync(Workers(setup.strategy), Pace(steps_per_call=20, stall_seconds=None))
     sync.steps = 20
@@ -55,28 +56,10 @@ def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]
 
 def against_fit(config: BenchmarkConfig, steps: int = 200) -> list[Comparison]:
     """The exact step against Keras fit: the same tiny layers, batch, optimizer and replicas."""
-    setup = _Setup(2, InputConfig(global_batch_size=32, micro_batch_size=16, image_size=8))
+    setup = _Setup(_cpus(2), InputConfig(global_batch_size=32, micro_batch_size=16, image_size=8))
     train, iterator = setup.step(_tiny)
-    halves = [(image, label) for image, label, _ in setup.dataset().take(2)]
-    batch = [np.concatenate(column) for column in zip(*halves, strict=True)]
-    dataset = tf.data.Dataset.from_tensors(tuple(batch)).repeat()
     with setup.strategy.scope():
-        rival = _tiny()
-        rival.compile(
-            keras.optimizers.SGD(OPTIMIZER.learning_rate, momentum=OPTIMIZER.momentum),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        )
-    # fit takes up to 2.5 s to tear down its iterator: its clock stops at the last batch.
-    ends = []
-    stop = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
-    )
-
-    def fit() -> float:
-        start = time.perf_counter()
-        rival.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=[stop], shuffle=False)
-        return ends[-1] - start
-
+        fit = _fit(_tiny(), setup, steps)
     variants = {"samestep": _timed(_call(train, iterator, steps)), "fit": fit}
     rates = measure_in_turn(setup.plan.images_per_step * steps, config.rounds, variants)
     return [compare("tiny model, 8 px, 2 virtual CPUs", rates, "samestep", "fit")]
@@ -89,7 +72,9 @@ def exact_sum(config: BenchmarkConfig) -> list[Comparison]:
     """
     found = []
     for size in (64, 224):
-        setup = _Setup(1, InputConfig(global_batch_size=16, micro_batch_size=8, image_size=size))
+        setup = _Setup(
+            _cpus(1), InputConfig(global_batch_size=16, micro_batch_size=8, image_size=size)
+        )
         variants = {}
         for reduction in ("exact", "fast"):
             train, iterator = setup.step(partial(_build, "resnet50", size), reduction)
@@ -100,21 +85,48 @@ def exact_sum(config: BenchmarkConfig) -> list[Comparison]:
     return found
 
 
+def on_gpu(
+    config: BenchmarkConfig, device: str = "GPU:0", model: str = "resnet50", images: int = 64
+) -> list[Comparison]:
+    """ResNet-50 in bfloat16 and float32: the exact sum against float32 sums and Keras fit.
+
+    Steps of four micro-batches of `images`. fit gets the four as one batch, with and without XLA,
+    which it takes by itself on a GPU. No float32 is TF32. Raises TrainerError without a GPU.
+    """
+    found, steps, size = [], 5, config.image_size
+    if device.startswith("GPU") and not tf.config.list_physical_devices("GPU"):
+        raise TrainerError("--what=gpu measures a GPU, and TensorFlow sees none here.")
+    inputs = InputConfig(global_batch_size=4 * images, micro_batch_size=images, image_size=size)
+    setup = _Setup([device], inputs, config.deterministic)
+    for precision in ("bfloat16", "float32"):
+        build = partial(_build, model, size, precision)
+        variants = {}
+        for reduction in ("exact", "fast"):
+            train, iterator = setup.step(build, reduction)
+            variants[reduction] = _timed(_call(train, iterator, steps))
+        for name, xla in (("fit", False), ("fit, XLA", True)):
+            variants[name] = _fit(build(), setup, steps, xla)
+        rates = measure_in_turn(setup.plan.images_per_step * steps, config.rounds, variants)
+        title = f"{model}, {size} px, 4 micro-batches of {images}, {precision}"
+        found += [compare(title, rates, "exact", rival) for rival in list(variants)[1:]]
+    return found
+
+
 STEP_BENCHMARKS: dict[str, Benchmark] = {
     "loop": loop_overhead,
     "fit": against_fit,
     "exact": exact_sum,
+    "gpu": on_gpu,
 }
 
 
 class _Setup:
     """Devices, batch and schedule that two variants have in common."""
 
-    def __init__(self, replicas: int, config: InputConfig):
-        names = [f"CPU:{i}" for i in range(replicas)]
-        self.strategy = strategy.make_strategy(names, strategy.cores())
-        inputs = order.resolve(config, records_size=None, replicas=replicas)
-        self.plan = order.plan(inputs, RECORDS, replicas)
+    def __init__(self, devices: list[str], config: InputConfig, deterministic: bool = False):
+        self.strategy = strategy.make_strategy(devices, strategy.cores(), deterministic)
+        inputs = order.resolve(config, records_size=None, replicas=len(devices))
+        self.plan = order.plan(inputs, RECORDS, len(devices))
         self.schedule = optimizers.build_schedule(OPTIMIZER, self.plan.steps_per_epoch, epochs=1)
         self._image_size = inputs.image_size
 
@@ -157,8 +169,45 @@ def _timed(work: Callable[[], object]) -> Callable[[], float]:
     return seconds
 
 
-def _build(name: str, size: int) -> keras.Model:
-    return build_model(ModelConfig(name), input_shape=(size, size, 3), num_classes=CLASSES, seed=0)
+def _fit(
+    model: keras.Model, setup: _Setup, steps: int, xla: bool | str = "auto"
+) -> Callable[[], float]:
+    """Keras fit for so many steps, each of a whole batch of the setup's images."""
+    parts = setup.dataset().take(setup.plan.micro_batches)
+    columns = zip(*((image, label) for image, label, _ in parts), strict=True)
+    batch = tuple(np.concatenate(column) for column in columns)
+    dataset = tf.data.Dataset.from_tensors(batch).repeat()
+    model.compile(
+        keras.optimizers.SGD(OPTIMIZER.learning_rate, momentum=OPTIMIZER.momentum),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=xla,
+    )
+    # fit takes up to 2.5 s to tear down its iterator: its clock stops at the last batch.
+    ends = []
+    stop = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+    )
+
+    def fit() -> float:
+        start = time.perf_counter()
+        model.fit(dataset, steps_per_epoch=steps, verbose=0, callbacks=[stop], shuffle=False)
+        return ends[-1] - start
+
+    return fit
+
+
+def _cpus(count: int) -> list[str]:
+    return [f"CPU:{i}" for i in range(count)]
+
+
+def _build(name: str, size: int, precision: str = "float32") -> keras.Model:
+    return build_model(
+        ModelConfig(name),
+        input_shape=(size, size, 3),
+        num_classes=CLASSES,
+        precision=precision,
+        seed=0,
+    )
 
 
 def _tiny() -> keras.Model:

@@ -11,6 +11,9 @@ from tests.conftest import write_row
 from tests.trainer.workers.runs import fingerprint, train_alone
 
 SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # others take 32 pixels
+# These two take 32 as well, but are so deep that their BatchNorms over the one place left of 32
+# pixels have gradients beyond what the exact sum holds; at these sizes no step is skipped.
+DEEPEST = {"EfficientNetB6": 64, "EfficientNetB7": 96}
 COLUMNS = ("model", "pixels", "1 and 2 replicas", "steps", "fingerprint", "seconds")
 # 5 steps of 2 micro-batches of 16 images: with fewer, a BatchNorm over the 1x1 places that are left
 # of 32 pixels has gradients beyond what the exact sum holds.
@@ -18,17 +21,13 @@ FLAGS = (
     *("--global_batch_size=32", "--micro_batch_size=16", "--optimizer=sgd", "--momentum=0"),
     *("--learning_rate=0.001", "--checkpoint_every_steps=5", "--log_every_steps=5"),
 )
-# Theirs still are, on 16.
-LARGER = ("EfficientNetB6", "EfficientNetB7")
 
 
 @pytest.mark.applications
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_two_replicas_give_the_bits_of_one(data_dir, tmp_path, request, name):
-    size = SMALLEST.get(name, 32)
+    size = (SMALLEST | DEEPEST).get(name, 32)
     flags = (f"--model=keras:{name}", f"--image_size={size}", *FLAGS)
-    if name in LARGER:  # one step of the 160 records
-        flags = (*flags, "--global_batch_size=128", "--micro_batch_size=64")
     start = time.monotonic()
     runs = [tmp_path / f"on-{replicas}" for replicas in (1, 2)]
     for replicas, run in enumerate(runs, start=1):
