@@ -19,12 +19,17 @@ WHEEL = ["sm_60", "sm_70", "sm_80", "sm_89", "compute_90"]
         ((8, 0), "sm_80"),
         ((8, 6), "sm_80"),
         ((8, 9), "sm_89"),
-        ((9, 0), "compute_90"),  # which is machine code for 9.0 too
     ],
 )
 def test_machine_code(capability, code):
     dotted = ".".join(map(str, capability))
     assert gpus.kernels(capability, WHEEL) == f"compute capability {dotted}: machine code of {code}"
+
+
+def test_hopper_has_machine_code_for_some_kernels_and_ptx_for_the_rest():
+    found = gpus.kernels((9, 0), WHEEL)
+    assert found.startswith("compute capability 9.0: compute_90, for most kernels PTX")
+    assert gpus.kernels((9, 0), [*WHEEL, "sm_90"]).endswith("machine code of sm_90")
 
 
 @pytest.mark.parametrize(("capability", "name"), [((10, 0), "sm_100"), ((12, 0), "sm_120")])
@@ -95,10 +100,11 @@ def machine(monkeypatch):
 def test_a_machine_of_two_gpus(machine):
     cards = [Card(0, 80_896, 81_559), Card(1, 512, 81_559)]
     found = machine(2, "550.54.15", cards, {(0, 1): "OK"})
+    hopper = gpus.kernels((9, 0), WHEEL)
     assert found == {
         "driver": "550.54.15; TensorFlow is built with CUDA 12.5.1 and cuDNN 9",
-        "GPU:0": "NVIDIA H100 80GB HBM3, compute capability 9.0: machine code of compute_90",
-        "GPU:1": "NVIDIA H100 80GB HBM3, compute capability 9.0: machine code of compute_90",
+        "GPU:0": f"NVIDIA H100 80GB HBM3, {hopper}",
+        "GPU:1": f"NVIDIA H100 80GB HBM3, {hopper}",
         "memory": "nvidia-smi's card 0: 79.0 of 79.6 GiB free, 1: 0.5 of 79.6 GiB free",
         "peer access": "direct between all 1 pairs of cards",
     }
