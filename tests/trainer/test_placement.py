@@ -3,6 +3,7 @@
 import itertools
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -94,30 +95,29 @@ def test_everything_runs_on_gpus(gpus, reader, request, case):
 
 
 class Changing(keras.layers.Layer):
-    """A layer that does something to its input that keeps shape and dtype."""
+    """A layer that does something to its input."""
 
     def __init__(self, change):
         super().__init__(name="changing")
         self.change = change
 
     def call(self, x):
-        y = self.change(x)
-        y.set_shape(x.shape)
-        return y
+        return self.change(x)
 
 
-def changing(change):
+def changing(change, activation=None):
     def build():
         image = keras.Input((32, 32, 3), dtype="uint8")
         x = Changing(change)(Pixels("unit")(image))
         x = keras.layers.GlobalAveragePooling2D()(x)
-        return keras.Model(image, keras.layers.Dense(len(CLASSES))(x))
+        return keras.Model(image, keras.layers.Dense(len(CLASSES), activation)(x))
 
     return build
 
 
 def through_numpy(x):
-    return tf.stop_gradient(tf.numpy_function(lambda y: y, [x], tf.float32))
+    y = tf.stop_gradient(tf.numpy_function(lambda y: y, [x], tf.float32))
+    return tf.ensure_shape(y, x.shape)
 
 
 def through_strings(x):
@@ -131,6 +131,16 @@ def through_int64_splits(x):
 
 def through_int32(x):
     return tf.cast(tf.cast(tf.stop_gradient(x), tf.int32) + 1, tf.float32)
+
+
+def across_images(x):
+    rows = tf.transpose(tf.reshape(x, [16, -1]))
+    return tf.reshape(tf.transpose(tf.matmul(rows, tf.eye(16))), [-1, 32, 32, 3])
+
+
+def times_its_nonzeros(x, change=tf.identity):
+    count = change(tf.size(tf.where(x > 0)))  # int32, which TensorFlow adds on the host
+    return x * tf.cast(count, tf.float32)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +165,47 @@ def test_a_result_in_host_memory_is_named(gpus, reader):
     assert any("changing_1/Cast (Cast, int32, " in text for text in found.host_copies)
 
 
+def test_each_kernel_is_counted_once_with_its_owner(gpus, reader):
+    def kernels(optimizer="sgd", activation=None):
+        return examine(training(gpus, reader, changing(tf.identity, activation), optimizer)).kernels
+
+    plain, adamw = kernels(), kernels("adamw")
+    assert kernels(activation="softsign") == plain._replace(model=plain.model + 2)  # + gradient
+    assert adamw.model == plain.model + 1  # adds the gradients of its smoothed loss
+    assert adamw.optimizer > plain.optimizer
+    assert adamw.ours_per_step == plain.ours_per_step
+
+
+def test_what_the_host_computes_is_no_kernel(gpus, reader):
+    def kernels(change):
+        return examine(training(gpus, reader, changing(change))).kernels
+
+    one_more = partial(times_its_nonzeros, change=lambda count: count + 1)
+    assert kernels(one_more) == kernels(times_its_nonzeros)
+
+
+def test_a_transpose_of_grapplers_that_moves_the_batch_is_named(gpus, reader, monkeypatch):
+    def turned(*arguments):
+        graph, failure = optimised(*arguments)
+        nodes = {node.name: node for node in graph.node}
+        for name, node in nodes.items():
+            if name.endswith("LayoutOptimizer") and node.op == "Transpose":
+                permutation = nodes[node.input[1]].attr["value"].tensor
+                permutation.CopyFrom(tf.make_tensor_proto([1, 3, 0, 2]))  # rows for images
+        return graph, failure
+
+    def convolved(x):  # 16 rows, for a micro-batch of 16
+        return tf.nn.conv2d(x, tf.ones((3, 3, 3, 3)), 1, "SAME")
+
+    function = changing(lambda x: convolved(x[:, ::2]))
+    assert examine(training(gpus, reader, function)).batch == ()
+    optimised = internals.optimised
+    monkeypatch.setattr(internals, "optimised", turned)
+    found = examine(training(gpus, reader, function))
+    assert found.layout_transposes == 1
+    assert sum("LayoutOptimizer (Transpose, " in text for text in found.batch) == GPUS
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -164,8 +215,9 @@ def test_a_result_in_host_memory_is_named(gpus, reader):
         lambda x: tf.image.resize(tf.transpose(x[:, :16], [1, 0, 2, 3]), [32, 32]),
         lambda x: tf.concat([x[8:], x[:8]], axis=0),
         lambda x: tf.gather(x, tf.range(16), axis=0),
+        across_images,
     ],
-    ids=["reverse", "negative stride", "reshape", "transpose", "concat", "gather"],
+    ids=["reverse", "negative stride", "reshape", "transpose", "concat", "gather", "matmul"],
 )
 def test_what_moves_the_batch_before_the_first_layer_is_named(gpus, reader, change):
     found = examine(training(gpus, reader, changing(change)))
