@@ -94,7 +94,19 @@ def _check_floats(input_dtype: str, asked: str) -> None:
 
 @contextmanager
 def _building(precision: str, seed: int) -> Iterator[None]:
-    """Keras as in a new process: dtype policy, layer names, seeds. Puts back the first two."""
+    """Keras as in a new process: dtype policy, layer names, seeds. Puts back the first two.
+
+    What ~/.keras/keras.json would change, and with it the bits, is set for the whole process:
+    optimizers and losses read it as well.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ModelError(
+            f"Keras runs on {keras.backend.backend()}, as KERAS_BACKEND or ~/.keras/keras.json "
+            "says. Set KERAS_BACKEND=tensorflow before keras is imported."
+        )
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(POLICIES[precision])
     keras.utils.set_random_seed(seed)

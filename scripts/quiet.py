@@ -27,9 +27,11 @@ def quiet_tensorflow() -> None:
     """Imports TensorFlow and lists the physical devices, which is when the lines come.
 
     Logical devices stay unset: their number and the threads can still be chosen afterwards. Of what
-    TensorFlow logs later, errors are shown; a level that the user has set stays.
+    TensorFlow logs later, errors are shown; a level that the user has set stays. Keras, imported
+    after it, runs on TensorFlow, whatever the environment and ~/.keras/keras.json say.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     with filtered_stderr():
         import tensorflow as tf
 

@@ -48,7 +48,7 @@ def checkpoints(folder: Path) -> tuple[keras.Model, Checkpoints]:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     optimizer = keras.optimizers.SGD(momentum=0.9)
     optimizer.build(model.trainable_variables)
-    return model, Checkpoints(folder, model, optimizer, keep=1)
+    return model, Checkpoints(folder, run_dir.identity(DEFINITION), model, optimizer, keep=1)
 
 
 def main(root: Path, images: Path) -> None:

@@ -1,20 +1,18 @@
-"""5,000 damaged files: whatever the bytes of a JSON file, it loads as its type or is one line."""
+"""5,000 damaged files: whatever the bytes of a JSON file, it loads as it was, or is one line."""
 
 import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from input.foundation import typed_json
 from input.foundation.errors import UserError
-from input.manifest import Manifest, ManifestFile
+from input.manifest import Manifest
 from tests import saves
 from trainer import run_dir
-from trainer.config import RunDefinition
 from trainer.state import State
 
 MUTATIONS = 5_000
@@ -55,7 +53,9 @@ def folder(tmp_path_factory, data_dir) -> Path:
     folder = tmp_path_factory.mktemp("fuzz")
     shutil.copytree(data_dir / "train", folder / "train")
     run_dir.save(folder, saves.DEFINITION)
-    state = State(3, "f" * 64, {"weights.index": "0" * 64}, saves.RESULT)
+    state = State(
+        3, run_dir.identity(saves.DEFINITION), "f" * 64, {"weights.index": "0" * 64}, saves.RESULT
+    )
     (folder / "state.json").write_text(typed_json.dump(state))
     return folder
 
@@ -64,17 +64,17 @@ def load_state(folder: Path) -> State:
     return typed_json.load(State, folder / "state.json")
 
 
-CASES: dict[str, tuple[str, Callable[[Path], object], type]] = {
-    "manifest": ("train/manifest.json", lambda folder: Manifest.load(folder / "train"), Manifest),
-    "config": ("config.json", run_dir.find, RunDefinition),
-    "state": ("state.json", load_state, State),
+CASES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "manifest": ("train/manifest.json", lambda folder: Manifest.load(folder / "train")),
+    "config": ("config.json", run_dir.find),
+    "state": ("state.json", load_state),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_any_damage_is_one_line_or_loads_as_what_it_says(folder, name):
-    file, load, kind = CASES[name]
-    path = folder / file
+def test_any_damage_is_one_line_or_changes_nothing(folder, name):
+    file, load = CASES[name]
+    path, sound = folder / file, load(folder)
     whole, seed = path.read_bytes(), random.Random(name)
     outcomes: Counter[str] = Counter()
     for _ in range(MUTATIONS):
@@ -87,16 +87,9 @@ def test_any_damage_is_one_line_or_loads_as_what_it_says(folder, name):
             assert len(message) < 5_000  # the path of a shard may have 4,095 characters
             outcomes["refused"] += 1
         else:
-            assert type(found) is kind
-            # What was loaded is of the types it claims: it can be written and read again.
-            if kind is Manifest:
-                values = {n: getattr(found, n) for n in ManifestFile.__dataclass_fields__}
-                found, kind_read = ManifestFile(**values), ManifestFile
-            else:
-                kind_read = kind
-            again = typed_json.loads(kind_read, typed_json.dump(found).encode(), file)
-            assert again == found
+            assert type(found) is type(sound)
+            assert vars(found) == vars(sound)  # what changed is a space, or an escape
             outcomes["loaded"] += 1
     path.write_bytes(whole)
     assert outcomes["refused"] > MUTATIONS / 2
-    assert load(folder) == replace(load(folder))
+    assert load(folder) == sound

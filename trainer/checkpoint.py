@@ -7,7 +7,7 @@ optimizer) and state.json. A folder gets this name by a rename after all of it i
 import hashlib
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
@@ -18,8 +18,8 @@ from trainer import internals, run_dir
 from trainer.errors import TrainerError
 from trainer.state import EvaluationResult, State
 
-FOLDER = "checkpoints"
 _STATE_FILE = "state.json"
+_DAMAGED = ".damaged"  # ends the names of checkpoints that were set aside
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -42,26 +42,34 @@ class Checkpoints:
     def __init__(
         self,
         folder: Path,
+        run: str,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer | None = None,
         keep: int = 3,
     ):
-        """Without an optimizer, checkpoints can only be restored: to evaluate, to export."""
+        """run: run_dir.identity of the definition in the folder; others' checkpoints are refused.
+
+        Without an optimizer, checkpoints can only be restored: to evaluate, to export.
+        """
         self._run_dir = folder
-        self._folder = folder / FOLDER
+        self._run = run
+        self._folder = folder / run_dir.CHECKPOINTS
         self._model = model
         self._keep = keep
         parts = {"model": model} if optimizer is None else {"model": model, "optimizer": optimizer}
         self._checkpoint = tf.train.Checkpoint(**parts)
         self._partial = optimizer is None
+        self._restored = self._saved = -1  # steps
 
     def save(self, step: int, evaluation: EvaluationResult | None = None) -> State:
         """Writes the checkpoint of a step, then removes those that are neither new nor best.
 
+        The one that was restored stays until the process ends: it is known to be sound.
         Raises TrainerError where it cannot be written; the ones before it stay.
         """
         with run_dir.writing(self._run_dir):
             state = self._write(step, evaluation)
+            self._saved = step
             self._remove_old()
         return state
 
@@ -69,15 +77,15 @@ class Checkpoints:
         durable.make(self._folder)
         for path in self._folder.glob(f"*{durable.INCOMPLETE}"):  # left by a kill
             shutil.rmtree(path)
-        if self._path(step).exists():  # damaged, or it would not be written again
-            durable.remove(self._path(step))
+        if self._path(step).exists():  # damaged since, or it would not be written again
+            durable.set_aside(self._path(step), _DAMAGED)
         with durable.publish(self._path(step)) as (folder,):
             try:
                 self._checkpoint.write(str(folder / "weights"))
             except tf.errors.OpError as error:  # a full disk, say
                 raise OSError(internals.error_reason(error)) from None
             files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-            state = State(step, fingerprint(self._model), files, evaluation)
+            state = State(step, self._run, fingerprint(self._model), files, evaluation)
             durable.write(folder / _STATE_FILE, typed_json.dump(state))
         return state
 
@@ -90,22 +98,30 @@ class Checkpoints:
     def restore(self, which: str = "latest", say: Callable[[str], None] = print) -> State | None:
         """Loads the newest sound checkpoint ("latest"), or the one with the best accuracy ("best").
 
-        A damaged one is named through `say` and the one before it is taken. None where there is
-        none at all; TrainerError where all are damaged, or they hold another model.
+        A damaged one is named through `say` and the one before it is taken. With an optimizer, for
+        a run that goes on, damaged ones are then set aside: they do not count among those to keep.
+        None where there is none at all; TrainerError where all are damaged, or they hold another
+        model.
         """
-        states = self._states(say)
+        states, damaged = self._states()
         if which == "best":
-            states = _by_accuracy(states)
-        damaged = len(self._paths()) - len(states) if which == "latest" else 0
+            states, damaged = _by_accuracy(states), {}
+        for path, words in damaged.items():
+            say(f"checkpoint {path} is damaged: {words}")
         for state in reversed(states):
             reason = self._damage(state) or self._load(state)
             if reason is None:
+                self._restored = state.step
+                if not self._partial:
+                    self._set_aside(damaged, say)
                 return state
-            damaged += 1
-            say(f"checkpoint {self._path(state.step)} is damaged: {reason}; trying an earlier one")
+            path = self._path(state.step)
+            damaged[path] = reason
+            say(f"checkpoint {path} is damaged: {reason}; trying an earlier one")
         if damaged:
             raise TrainerError(
-                f"No checkpoint in {self._folder} is sound. Remove the folder to start from step 0."
+                f"No checkpoint in {self._folder} is sound, or they are of another version of "
+                "samestep. Remove the folder to start from step 0."
             )
         return None
 
@@ -127,28 +143,35 @@ class Checkpoints:
 
     def best(self) -> State:
         """The checkpoint with the best accuracy; at least one must have been evaluated."""
-        return _by_accuracy(self._states())[-1]
+        return _by_accuracy(self._states()[0])[-1]
 
     def _path(self, step: int) -> Path:
         return self._folder / f"step-{step:08d}"
 
     def _paths(self) -> list[Path]:
         found = self._folder.glob("step-*") if self._folder.is_dir() else ()
-        return sorted(path for path in found if path.suffix != durable.INCOMPLETE)
+        return sorted(path for path in found if not path.suffix)
 
-    def _states(self, say: Callable[[str], None] = lambda _: None) -> list[State]:
-        states = []
+    def _states(self) -> tuple[list[State], dict[Path, str]]:
+        """What the checkpoints say about themselves, by step, and why others say nothing."""
+        states, damaged = [], {}
         for path in self._paths():
             try:
                 state = typed_json.load(State, path / _STATE_FILE)
             except (OSError, typed_json.JsonError) as error:
-                say(f"checkpoint {path} is damaged: {error}")
+                damaged[path] = str(error)
                 continue
             if self._path(state.step) != path:
-                say(f"checkpoint {path} is damaged: its {_STATE_FILE} is of step {state.step}")
+                damaged[path] = f"its {_STATE_FILE} is of step {state.step}"
                 continue
             states.append(state)
-        return states
+        return states, damaged
+
+    def _set_aside(self, damaged: Iterable[Path], say: Callable[[str], None]) -> None:
+        """Renames damaged checkpoints; nothing removes them. TrainerError."""
+        with run_dir.writing(self._run_dir):
+            for path in damaged:
+                say(f"checkpoint {path} is kept as {durable.set_aside(path, _DAMAGED).name}")
 
     def _damage(self, state: State) -> str | None:
         for name, expected in state.files.items():
@@ -160,6 +183,11 @@ class Checkpoints:
         return None
 
     def _load(self, state: State) -> str | None:
+        if state.run != self._run:
+            raise TrainerError(
+                f"{self._path(state.step)} is of another run than {run_dir.CONFIG_FILE} beside it "
+                f"describes. Put back the right {run_dir.CONFIG_FILE}, or remove the checkpoint."
+            )
         try:
             status = self._checkpoint.read(str(self._path(state.step) / "weights"))
             status.assert_existing_objects_matched()
@@ -176,11 +204,11 @@ class Checkpoints:
         return None
 
     def _remove_old(self) -> None:
-        states = self._states()
+        states, _ = self._states()
         kept = {state.step for state in states[-self._keep :]}
         kept |= {state.step for state in _by_accuracy(states)[-1:]}
         for state in states:
-            if state.step not in kept:
+            if state.step not in kept | {self._restored, self._saved}:
                 durable.remove(self._path(state.step))
 
 

@@ -85,7 +85,7 @@ def evaluate_run(
     first = run_dir.load(folder)
     with naming_lost_workers():
         job = assembly.restored(first, hardware, data_dir=data_dir, split=split)
-        state = Checkpoints(folder, job.model).restore_existing(checkpoint)
+        state = Checkpoints(folder, run_dir.identity(first), job.model).restore_existing(checkpoint)
         reader = job.readers[split]
         evaluation = build_evaluation(
             job.strategy, job.model, job.config.input, reader, job.workers

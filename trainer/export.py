@@ -96,7 +96,7 @@ def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = 
         raise TrainerError(f"--out={out} exists already. Remove it, or choose another folder.")
     inputs = first.config.input
     model = assembly.new_model(first.config, inputs, len(first.classes), first.image_dtype)
-    state = Checkpoints(folder, model).restore_existing(checkpoint)
+    state = Checkpoints(folder, run_dir.identity(first), model).restore_existing(checkpoint)
     kind = Classifier if first.image_dtype == "uint8" else PixelClassifier
     classifier = kind(model, inputs, first.classes)
     signatures = _signatures(classifier, first.classes)

@@ -41,6 +41,8 @@ def fit(config: Config, hardware: Hardware) -> State:
         workers, own = job.workers, job.definition
         lock = run_dir.lock(folder) if workers.chief else nullcontext()
         with preemption.watched() as stop_requested, lock:
+            if workers.chief:
+                run_dir.check_complete(folder, first)
             chief = workers.from_chief(RunDefinition, own)
             run_dir.check_workers(chief or own, own, workers.index)
             return _train(job, training, first, stop_requested)
@@ -52,7 +54,13 @@ def _train(
     run, folder, workers = job.config.run, Path(job.config.run.run_dir), job.workers
     plan, reader = training.plan, job.readers[TRAIN]
     total_steps = plan.steps_per_epoch * run.epochs
-    checkpoints = Checkpoints(folder, job.model, training.optimizer, run.keep_checkpoints)
+    checkpoints = Checkpoints(
+        folder,
+        run_dir.identity(first or job.definition),
+        job.model,
+        training.optimizer,
+        run.keep_checkpoints,
+    )
     state = _restore(checkpoints, workers)
     done = state.step if state else 0
     if done > total_steps:

@@ -16,8 +16,6 @@ from input.foundation import durable
 from trainer import run_dir
 from trainer.state import State
 
-METRICS_FILE = "metrics.jsonl"
-
 
 class Monitor:
     """All output of a run; a context manager. On a terminal a live bar, elsewhere plain lines."""
@@ -40,7 +38,7 @@ class Monitor:
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._folder = folder
-        self._metrics = folder / METRICS_FILE
+        self._metrics = folder / run_dir.METRICS_FILE
         self._bad_records: set[int] = set()  # that have been shown
         if chief:
             with run_dir.writing(folder):

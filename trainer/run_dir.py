@@ -11,6 +11,7 @@ from trainer.config import Config, RunDefinition
 from trainer.errors import TrainerError
 
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
+CHECKPOINTS, METRICS_FILE = "checkpoints", "metrics.jsonl"
 
 
 def find(run_dir: str | Path) -> RunDefinition | None:
@@ -24,8 +25,8 @@ def find(run_dir: str | Path) -> RunDefinition | None:
         raise TrainerError(f"{path} cannot be read: {error.strerror}.") from None
     except typed_json.JsonError as error:
         raise TrainerError(
-            f"{error}. The folder holds no run of this version of samestep: start in another "
-            "--run_dir."
+            f"{error}. It is damaged, or of another version of samestep: put back a copy, or start "
+            "in another --run_dir."
         ) from None
 
 
@@ -38,6 +39,52 @@ def load(run_dir: str | Path, flag: str = "--run_dir") -> RunDefinition:
             "samestep-train --data_dir=DATA --run_dir=RUN."
         )
     return found
+
+
+def check_complete(run_dir: Path, first: RunDefinition | None) -> None:
+    """Raises TrainerError where a part of a run is there without what was written before it.
+
+    first: what `find` has found. To be called under the lock: a run that another launch has begun
+    since then is named as well.
+    """
+    if find(run_dir) != first:
+        raise TrainerError(
+            f"Another launch began the run in {run_dir} while this one started. Run the same "
+            "command again: it resumes that run, or names what is different."
+        )
+    checkpoints, metrics = run_dir / CHECKPOINTS, run_dir / METRICS_FILE
+    try:
+        saved = checkpoints.is_dir() and any(checkpoints.glob("step-*"))
+        recorded = metrics.read_bytes() if metrics.is_file() else b""
+    except OSError as error:
+        raise TrainerError(f"{run_dir} cannot be read: {error}.") from None
+    if first is None and (saved or recorded):
+        there, missing = checkpoints if saved else metrics, CONFIG_FILE
+    elif first is not None and not saved and b'"validation/' in recorded:  # of a checkpoint
+        there, missing = metrics, f"{CHECKPOINTS}/step-*"
+    else:
+        return
+    raise TrainerError(
+        f"{run_dir} holds a part of a run: {there} is there, and {missing} is missing. Put back a "
+        "copy of it, or start in another --run_dir."
+    )
+
+
+def identity(definition: RunDefinition) -> str:
+    """SHA-256 of what no launch of a run changes; each of its checkpoints holds it.
+
+    Left out are settings that a launch may choose, and the fingerprint of --init_weights, which is
+    not known before its weights are there and has no part in what follows a checkpoint.
+    """
+    config = definition.config
+    content = dataclasses.asdict(dataclasses.replace(definition, initial_weights=""))
+    for group in dataclasses.fields(config):
+        for setting in dataclasses.fields(getattr(config, group.name)):
+            if not setting.compare:
+                del content["config"][group.name][setting.name]
+    if config.optimizer.schedule == "constant":
+        del content["config"]["run"]["epochs"]
+    return typed_json.digest(content)
 
 
 def save(run_dir: Path, definition: RunDefinition) -> None:

@@ -26,6 +26,7 @@ class State:
     """A checkpoint."""
 
     step: int  # steps that are done
+    run: str  # whose it is: run_dir.identity of its definition
     fingerprint: str  # of the weights
     files: dict[str, str]  # name -> SHA-256
     evaluation: EvaluationResult | None = None  # once it has been made

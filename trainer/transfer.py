@@ -60,7 +60,7 @@ def transfer(job: Job, first: RunDefinition | None) -> Transfer | None:
         theirs = assembly.new_model(
             source.config, source.config.input, len(source.classes), source.image_dtype
         )
-    checkpoints, workers = Checkpoints(folder, theirs), job.workers
+    checkpoints, workers = Checkpoints(folder, run_dir.identity(source), theirs), job.workers
     own = checkpoints.restore_existing("latest") if workers.chief else None
     state = workers.from_chief(State, own)
     assert state is not None  # worker 0 has restored it, or raised

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO
 
@@ -79,6 +80,15 @@ def remove(folder: Path) -> None:
     folder.rename(condemned)
     sync(folder.parent)
     shutil.rmtree(condemned)
+
+
+def set_aside(folder: Path, ending: str) -> Path:
+    """Renames a folder to its name with an ending, numbered where that is taken; returns it."""
+    names = (folder.with_name(f"{folder.name}{ending}{number or ''}") for number in count())
+    kept = next(name for name in names if not name.exists())
+    folder.rename(kept)
+    sync(folder.parent)
+    return kept
 
 
 def incomplete(folder: Path) -> Path:

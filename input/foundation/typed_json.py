@@ -1,10 +1,12 @@
 """JSON -> dataclasses, by their type hints: one strictness for all files that samestep reads back.
 
 An unknown key, a missing key, a value of another type, NaN or a setting out of its range is an
-error that names the file, the key and what came.
+error that names the file, the key and what came. What `dump` writes ends with a digest of its
+values, so that a changed one is an error even where it would make sense.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -16,6 +18,7 @@ from input.foundation.errors import UserError
 
 Content = TypeVar("Content")
 
+DIGEST = "sha256"  # the last key: of all the others
 SHOWN = 60  # characters of a wrong value in an error
 
 
@@ -41,6 +44,7 @@ def loads(content_type: type[Content], content: bytes, name: str) -> Content:
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, a number of 5,000 digits
         raise JsonError(f"{name} is not JSON: {error}") from None
     try:
+        _check_digest(value)
         return _convert(content_type, value, "")
     except _WrongValueError as error:
         raise JsonError(f"{name}: {error}") from None
@@ -48,7 +52,25 @@ def loads(content_type: type[Content], content: bytes, name: str) -> Content:
 
 def dump(content: Any) -> str:
     """A dataclass as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
-    return json.dumps(dataclasses.asdict(content), indent=1, allow_nan=False)
+    value = dataclasses.asdict(content)
+    return json.dumps(value | {DIGEST: digest(value)}, indent=1, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of what JSON can hold: of its values, whatever their order, spaces and escapes."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _check_digest(value: Any) -> None:
+    """Takes the digest away; files that an earlier version or a person has written have none."""
+    if isinstance(value, dict) and DIGEST in value:
+        written = value.pop(DIGEST)
+        try:
+            found = digest(value)
+        except (ValueError, RecursionError):  # NaN, or nested too deeply: the types will name it
+            return
+        if found != written:
+            raise _WrongValueError("", f"was changed after it was written: {DIGEST} does not match")
 
 
 class _WrongValueError(ValueError):

@@ -21,6 +21,7 @@ from trainer.evaluate import evaluate_run
 from trainer.state import EvaluationResult
 
 M = 8
+RUN = "f" * 64  # whose checkpoints they are
 INPUT = ResolvedInput(global_batch_size=32, micro_batch_size=M, image_size=16)
 
 
@@ -69,14 +70,14 @@ def test_replicas_agree_to_the_bit(strategies, built):
 def test_before_saving_equals_after_loading(strategies, built, tmp_path):
     data = reader(97)
     saved = evaluate.build_evaluation(strategies[2], built[2], INPUT, data)()
-    Checkpoints(tmp_path, built[2]).save(7)
+    Checkpoints(tmp_path, RUN, built[2]).save(7)
     with strategies[4].scope():
         other = build_model(
             ModelConfig("cnn"), input_shape=(16, 16, 3), num_classes=len(CLASSES), seed=4
         )
     evaluation = evaluate.build_evaluation(strategies[4], other, INPUT, data)
     assert evaluation() != saved
-    assert Checkpoints(tmp_path, other).restore().step == 7
+    assert Checkpoints(tmp_path, RUN, other).restore().step == 7
     assert evaluation() == saved
 
 

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.conftest import CLASSES, error
 from trainer import assembly, run_dir
 from trainer.checkpoint import Checkpoints
 from trainer.export import export_run
+from trainer.state import State
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def records(data_dir):
 def restored_model(folder):
     first = run_dir.load(folder)
     model = assembly.new_model(first.config, first.config.input, 3, first.image_dtype)
-    Checkpoints(folder, model).restore_existing("latest")
+    Checkpoints(folder, run_dir.identity(first), model).restore_existing("latest")
     return first, model
 
 
@@ -106,7 +108,10 @@ def test_a_run_of_float_pixels_is_exported_for_pixels(finished, tmp_path):
     """Its records hold what the model gets: no file could."""
     first = dataclasses.replace(run_dir.load(finished.run_dir), image_dtype="float32")
     (tmp_path / "config.json").write_text(typed_json.dump(first))
-    (tmp_path / "checkpoints").symlink_to(finished.run_dir / "checkpoints")  # the same weights
+    shutil.copytree(finished.run_dir / "checkpoints", tmp_path / "checkpoints")  # the same weights
+    for path in tmp_path.glob("checkpoints/*/state.json"):
+        state = dataclasses.replace(typed_json.load(State, path), run=run_dir.identity(first))
+        path.write_text(typed_json.dump(state))
     _, model = restored_model(tmp_path)
     export_run(tmp_path, tmp_path / "export")
     pixels = np.random.default_rng(0).uniform(-1, 1, (5, 16, 16, 3)).astype(np.float32)

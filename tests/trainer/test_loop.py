@@ -19,7 +19,7 @@ from tests.trainer.workers.runs import numbers
 from trainer import assembly, loop, step
 from trainer.config import Config, Hardware
 from trainer.errors import PreemptedError, TrainerError
-from trainer.run_dir import load
+from trainer.run_dir import load, save
 from trainer.run_dir import lock as folder_lock
 from trainer.workers.agreement import Sync, Workers
 from trainer.workers.watchdog import Pace
@@ -112,6 +112,37 @@ def test_a_run_with_a_cosine_cannot_be_extended(finished, data_dir):
         "with its epochs. To train on from the weights that are there, start in another --run_dir "
         f"with --init_weights={finished.run_dir}."
     )
+
+
+def test_a_run_whose_definition_is_gone_is_not_begun_anew(finished, data_dir, tmp_path):
+    """Under other flags it would be another run with this one's weights."""
+    copy = shutil.copytree(finished.run_dir, tmp_path / "run")
+    (copy / "config.json").unlink()
+    before = sorted(path for path in copy.rglob("*"))
+    said = error(loop.fit, settings(data_dir, copy), HARDWARE)
+    assert said.startswith(f"{copy} holds a part of a run: {copy}/checkpoints is there, and config")
+    assert sorted(path for path in copy.rglob("*")) == before
+
+
+def test_a_run_that_another_launch_begins_meanwhile_is_not_taken_for_a_new_one(
+    finished, data_dir, tmp_path, monkeypatch
+):
+    def slow_lock(folder):
+        shutil.copytree(finished.run_dir, folder)
+        return folder_lock(folder)
+
+    monkeypatch.setattr(loop.run_dir, "lock", slow_lock)
+    said = error(loop.fit, settings(data_dir, tmp_path / "run"), HARDWARE)
+    assert said.startswith(f"Another launch began the run in {tmp_path / 'run'} while this one")
+
+
+def test_a_config_of_another_run_is_refused(finished, data_dir, tmp_path):
+    copy = shutil.copytree(finished.run_dir, tmp_path / "run")
+    other = settings(data_dir, copy)
+    other = replace(other, optimizer=replace(other.optimizer, learning_rate=0.125))
+    first = load(copy)
+    save(copy, replace(first, config=replace(first.config, optimizer=other.optimizer)))
+    assert "is of another run than config.json beside it" in error(loop.fit, other, HARDWARE)
 
 
 def test_two_launches_in_one_directory_are_refused(finished, data_dir):

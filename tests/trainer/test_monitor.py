@@ -44,7 +44,7 @@ def test_skipped_steps_are_said(tmp_path, capsys):
 
 
 def state(result: EvaluationResult | None, fingerprint="abc") -> State:
-    return State(20, fingerprint, {}, result)
+    return State(20, "run", fingerprint, {}, result)
 
 
 GOOD = state(EvaluationResult(1.0, 0.5, 5, 10, 10))

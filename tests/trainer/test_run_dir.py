@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from input.config import InputConfig, ResolvedInput
-from input.foundation import typed_json
 from models.config import ModelConfig
 from tests.conftest import ROOT, error
 from trainer import run_dir
@@ -52,7 +51,7 @@ def test_a_broken_file_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     said = error(run_dir.find, tmp_path)
     assert said.startswith(str(tmp_path / "config.json"))
-    assert "holds no run of this version of samestep" in said
+    assert "It is damaged, or of another version of samestep" in said
 
 
 @pytest.mark.parametrize(
@@ -70,13 +69,83 @@ def test_a_wrong_setting_in_the_file_is_named(tmp_path, group, change, words):
     content["config"][group] |= change
     (tmp_path / "config.json").write_text(json.dumps(content))
     said = error(run_dir.find, tmp_path)
-    assert said.startswith(f"{tmp_path}/config.json: config.{group}.{words}. The folder holds no")
+    assert said.startswith(f"{tmp_path}/config.json: config.{group}.{words}. It is damaged")
 
 
 def test_a_setting_out_of_its_range_in_the_file_is_named(tmp_path):
-    text = typed_json.dump(DEFINITION).replace('"epochs": 10', '"epochs": 0')
-    (tmp_path / "config.json").write_text(text)
+    content = dataclasses.asdict(DEFINITION)
+    content["config"]["run"]["epochs"] = 0
+    (tmp_path / "config.json").write_text(json.dumps(content))
     assert "--epochs must be at least 1, not 0" in error(run_dir.find, tmp_path)
+
+
+def test_every_change_of_one_byte_is_found(tmp_path):
+    """Or it changes nothing: a space for a line's end."""
+    run_dir.save(tmp_path, DEFINITION)
+    path = tmp_path / "config.json"
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        for bit in (1, 4, 32):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            try:
+                found = run_dir.find(tmp_path)
+            except TrainerError:
+                continue
+            assert dataclasses.asdict(found) == dataclasses.asdict(DEFINITION), (place, bit)
+
+
+def test_a_run_that_was_begun_meanwhile_is_named(tmp_path):
+    run_dir.check_complete(tmp_path, None)
+    run_dir.save(tmp_path, DEFINITION)
+    run_dir.check_complete(tmp_path, DEFINITION)
+    said = error(run_dir.check_complete, tmp_path, None)
+    assert said.startswith(f"Another launch began the run in {tmp_path} while this one started.")
+
+
+@pytest.mark.parametrize("part", ["checkpoints/step-00000007", "metrics.jsonl"])
+def test_a_run_without_its_definition_is_not_begun_anew(tmp_path, part):
+    run_dir.save(tmp_path, DEFINITION)
+    if part == "metrics.jsonl":
+        (tmp_path / part).write_text('{"step": 1, "train/loss": 1.0}\n')
+    else:
+        (tmp_path / part).mkdir(parents=True)
+    run_dir.check_complete(tmp_path, DEFINITION)  # killed before its first checkpoint, say
+    (tmp_path / "config.json").unlink()
+    said = error(run_dir.check_complete, tmp_path, None)
+    assert str((tmp_path / part).parent if "step" in part else tmp_path / part) in said
+    assert "config.json is missing. Put back a copy of it, or start in another --run_dir." in said
+
+
+def test_a_run_without_checkpoints_that_were_evaluated_is_not_begun_anew(tmp_path):
+    run_dir.save(tmp_path, DEFINITION)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "validation/accuracy": 1.0}\n')
+    said = error(run_dir.check_complete, tmp_path, DEFINITION)
+    assert "metrics.jsonl is there, and checkpoints/step-* is missing" in said
+
+
+def test_checkpoints_belong_to_what_no_launch_changes():
+    def changed(group, **settings):
+        part = replace(getattr(CONFIG, group), **settings)
+        return run_dir.identity(replace(DEFINITION, config=replace(CONFIG, **{group: part})))
+
+    own = run_dir.identity(DEFINITION)
+    assert changed("run", run_dir="moved", keep_checkpoints=1) == own
+    assert run_dir.identity(replace(DEFINITION, initial_weights="ab")) == own
+    others = {
+        changed("run", seed=1),
+        changed("run", epochs=11),
+        changed("optimizer", learning_rate=0.2),
+        changed("model", model="resnet18"),
+        changed("input", micro_batch_size=32),
+        run_dir.identity(replace(DEFINITION, classes=("b", "a"))),
+        run_dir.identity(replace(DEFINITION, data={"train": "2", "validation": "2"})),
+        run_dir.identity(replace(DEFINITION, environment={"device": "GPU"})),
+    }
+    assert len(others | {own}) == 9
+    constant = replace(CONFIG, optimizer=replace(CONFIG.optimizer, schedule="constant"))
+    longer = replace(constant, run=replace(CONFIG.run, epochs=11))
+    one, other = (run_dir.identity(replace(DEFINITION, config=c)) for c in (constant, longer))
+    assert one == other != own
 
 
 def test_no_run_is_named(tmp_path):

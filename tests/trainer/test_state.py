@@ -38,7 +38,7 @@ def test_how_a_result_reads(result, said):
     [None, EvaluationResult(0.1, 0.9, 9, 10, 10), EvaluationResult(None, None, 0, 0, 3)],
 )
 def test_a_state_is_the_same_after_json(evaluation):
-    state = State(7, "ab" * 32, {"weights.index": "cd" * 32}, evaluation)
+    state = State(7, "ef" * 32, "ab" * 32, {"weights.index": "cd" * 32}, evaluation)
     text = typed_json.dump(state)
     assert typed_json.loads(State, text.encode(), "state.json") == state
 
@@ -47,4 +47,4 @@ def test_a_loss_that_is_not_finite_has_no_place_in_json():
     """So an EvaluationResult has None for it."""
     result = EvaluationResult(math.nan, 0.5, 1, 2, 2)
     with pytest.raises(ValueError, match="JSON compliant"):
-        typed_json.dump(State(7, "ab", {}, result))
+        typed_json.dump(State(7, "ef", "ab", {}, result))

@@ -65,7 +65,7 @@ def test_variables_that_share_a_path_are_not_mistaken_for_each_other():
 
 
 def test_long_lists_are_cut():
-    state = State(5, "0123456789abcdef" * 4, {})
+    state = State(5, "run", "0123456789abcdef" * 4, {})
     names = tuple("abcdefgh")
     assert dict(Transfer("runs/a", state, 4, names, names[:6]).rows()) == {
         "weights": "4 of 12 variables from runs/a, step 5, 0123456789abcdef",
@@ -145,6 +145,7 @@ def test_a_source_that_has_changed_before_the_first_checkpoint_is_named(
     source, folder, _ = started
     shutil.copytree(folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints")  # as if it had been killed in its first steps
+    (tmp_path / "run" / "metrics.jsonl").unlink()
     config = larger(starting_from(source, data_dir, tmp_path / "run"))
     newest = source / "checkpoints" / "step-00000015"
     hidden = newest.rename(source / "hidden")

@@ -16,7 +16,7 @@ from trainer.state import EvaluationResult, State
 from trainer.workers.agreement import Sync, Workers, naming_lost_workers
 from trainer.workers.watchdog import Pace
 
-STATE = State(7, "äö" * 8, {"weights.index": "ab"}, EvaluationResult(None, 0.5, 5, 10, 10))
+STATE = State(7, "run", "äö" * 8, {"weights.index": "ab"}, EvaluationResult(None, 0.5, 5, 10, 10))
 
 
 class Linked(Workers):
@@ -78,7 +78,7 @@ def test_a_worker_alone_leaves_the_budget_to_its_reader(strategies):
 
 @pytest.mark.parametrize("value", [STATE, None])
 def test_every_worker_gets_the_chiefs_value(together, value):
-    other = State(1, "own", {})
+    other = State(1, "run", "own", {})
     got = together(3, lambda w: w.from_chief(State, value if w.chief else other))
     assert got == [value] * 3
     assert together(2, lambda w: w.chief) == [True, False]
@@ -149,7 +149,7 @@ cluster = discover(os.environ)
 made = strategy.make_strategy(["CPU:0", "CPU:1"], 1, cluster=cluster)
 workers = Workers(made, cluster.index, 2)
 print(workers.gather([10 + workers.index, 2**62 + 1]).tolist())
-print(workers.from_chief(State, State(7, "of worker %d" % workers.index, {})))
+print(workers.from_chief(State, State(7, "run", "of worker %d" % workers.index, {})))
 pace = Pace(5 + workers.index, None)
 pace.note(0.001, 1)
 sync = Sync(workers, pace, lambda: workers.index == 1)
@@ -163,7 +163,7 @@ def test_two_processes_of_two_replicas_tell_each_other_every_bit():
         assert ended.returncode == 0, ended.stderr[-2000:]
         assert ended.stdout.splitlines() == [
             str([[10, 2**62 + 1], [11, 2**62 + 1]]),
-            str(State(7, "of worker 0", {})),
+            str(State(7, "run", "of worker 0", {})),
             "True 5",
         ]
 

@@ -1,5 +1,6 @@
 """Workers as real processes are one run: the same bits on any number of them."""
 
+import json
 import os
 import re
 import shlex
@@ -42,6 +43,15 @@ def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, worke
     evaluated = r"^\[(\d)\] epoch (\d+): accuracy \S+ on 43/43, loss"
     said = re.findall(evaluated, launch.log.read_text(), re.MULTILINE)
     assert said == [("0", str(epoch)) for epoch in range(1, EPOCHS + 1)]
+
+
+def test_a_users_keras_settings_do_not_change_the_run(alone, data_dir, tmp_path, monkeypatch):
+    settings = {"floatx": "float64", "epsilon": 0.1, "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps({**settings, "backend": "jax"}))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    train_alone(data_dir, tmp_path / "run", EPOCHS, 1)
+    assert numbers(tmp_path / "run") == numbers(alone)
 
 
 def test_workers_start_from_another_run_and_are_extended(alone, data_dir, tmp_path):
