@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import tensorflow as tf
 from PIL import Image
 
 from input.foundation.errors import UserError
+from input.foundation.typed_json import DIGEST, digest
 from input.prepare.config import WriteConfig
 from input.prepare.writer import write
 from trainer.workers.strategy import make_strategy
@@ -47,6 +49,16 @@ def error(call: Callable, *args, **kwargs) -> str:
     with pytest.raises(UserError) as caught:
         call(*args, **kwargs)
     return str(caught.value)
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Changes values of a JSON file that samestep has written, and its digest with them.
+
+    ... removes a key.
+    """
+    content = json.loads(path.read_text()) | changes
+    value = {key: each for key, each in content.items() if each is not ... and key != DIGEST}
+    path.write_text(json.dumps(value | {DIGEST: digest(value)}))
 
 
 def picture(seed: int = 0, height: int = 40, width: int = 61) -> Image.Image:

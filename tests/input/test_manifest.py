@@ -13,7 +13,7 @@ from input.errors import InputError
 from input.foundation import durable
 from input.manifest import Manifest, Shard, find_splits, load_index, save, save_index
 from input.records import RAW, Schema, encode, frame
-from tests.conftest import error
+from tests.conftest import error, rewrite
 
 
 def write_shard(folder: Path, file: str, sizes: list[int]) -> Shard:
@@ -49,9 +49,7 @@ def refused(folder, **options) -> str:
 
 
 def edit(manifest, **changes):
-    path = manifest.folder / "manifest.json"
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+    rewrite(manifest.folder / "manifest.json", **changes)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from input.config import InputConfig
 from input.manifest import Manifest
 from input.reader import RecordReader
 from models.config import ModelConfig
-from tests.conftest import CLASSES
+from tests.conftest import CLASSES, rewrite
 from tests.scripts.conftest import python
 from trainer import loop
 from trainer.config import Config, Hardware, OptimizerConfig, RunConfig
@@ -48,8 +48,7 @@ def other_classes(data_dir, tmp_path_factory):
     """Records whose validation has a class less than their training."""
     folder = tmp_path_factory.mktemp("other") / "records"
     shutil.copytree(data_dir, folder)
-    path = folder / "validation" / "manifest.json"
-    path.write_text(path.read_text().replace('"square"', '"triangle"'))
+    rewrite(folder / "validation" / "manifest.json", classes=["circle", "cross", "triangle"])
     return folder
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from input.config import ResolvedInput
-from tests.conftest import CLASSES, THREADS, error
+from tests.conftest import CLASSES, THREADS, error, rewrite
 from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, run_dir
 from trainer.checkpoint import fingerprint
@@ -22,9 +22,8 @@ def records(data_dir, tmp_path):
     return shutil.copytree(data_dir, tmp_path / "records")
 
 
-def change_manifest(split, **change):
-    path = split / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+def change_manifest(split, **changes):
+    rewrite(split / "manifest.json", **changes)
 
 
 def refused(data_dir) -> str:

@@ -1,6 +1,5 @@
 """What is wrong with records is found and named; what is sound is said to be."""
 
-import json
 import subprocess
 import sys
 
@@ -15,7 +14,7 @@ from input.prepare.verify import Findings, verify
 from input.prepare.writer import write
 from input.reader import RecordReader
 from input.records import encode, frame
-from tests.conftest import ROOT
+from tests.conftest import ROOT, rewrite
 
 
 @pytest.fixture
@@ -101,8 +100,7 @@ def test_splits_that_cannot_be_read_do_not_hide_the_others(data):
 
 
 def test_classes_that_differ(data):
-    path = data / "validation" / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "classes": ["a", "c"]}))
+    rewrite(data / "validation" / "manifest.json", classes=["a", "c"])
     assert found(data) == {"classes that differ": ["between train and validation"]}
 
 
