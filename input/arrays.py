@@ -6,7 +6,7 @@ import numpy as np
 
 from input.errors import BadRecordError, InputError
 from input.reader import Block
-from input.records import ENCODED
+from input.records import ENCODED, RecordError
 
 
 class ArrayReader:
@@ -57,6 +57,6 @@ class ArrayReader:
         sizes = np.zeros((len(indices), 2), np.int32)
         return Block(images, sizes, labels, present.astype(np.float32))
 
-    def reject(self, index: int, reason: str) -> None:
+    def reject(self, index: int, error: RecordError) -> None:
         """Pixels in memory need no decoding, so none is ever bad."""
-        raise InputError(f"Image {index} in memory: {reason}.")
+        raise InputError(f"Image {index} in memory: {error}.")

@@ -83,6 +83,12 @@ class InputConfig:
         "them: for network file systems. 1 is a perfect shuffle.",
         AtLeast(1),
     ] = 1
+    max_pixels: Annotated[
+        int,
+        "Images with more pixels are bad records, by their header: a small one can hold more than "
+        "fits into memory.",
+        AtLeast(1),
+    ] = field(default=89_478_485, compare=False)  # Pillow's own limit: 256 MiB of RGB
     max_bad_records: Annotated[
         int,
         "Bad records allowed: each is logged and counts with weight 0. More stop the run.",

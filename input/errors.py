@@ -10,10 +10,17 @@ class InputError(UserError):
 class BadRecordError(InputError):
     """One record cannot be used: where it is and why."""
 
-    def __init__(self, shard: str, record: int, offset: int, reason: str):
+    def __init__(
+        self,
+        shard: str,
+        record: int,
+        offset: int,
+        reason: str,
+        way_out: str = "Write the records again",
+    ):
         super().__init__(
             f"Bad record: shard {shard}, record {record}, byte offset {offset}: {reason}. "
-            "Write the records again, or allow some with --max_bad_records."
+            f"{way_out}, or allow some with --max_bad_records."
         )
         self.shard = shard
         self.record = record

@@ -38,6 +38,7 @@ from input.config import ResolvedInput
 from input.errors import InputError
 from input.order import EvaluationPlan, Plan
 from input.reader import Reader, blank_image
+from input.records import RecordError
 from input.views import micro_batch
 from input.views.micro_batch import Slots
 
@@ -267,8 +268,8 @@ def _without_undecodable(views: Views, reader: Reader, slots: Slots) -> Slots:
                 with tf.device("CPU:0"):  # as in tf.data; JPEG and PNG are decoded nowhere else
                     views(Slots(*(tf.constant(column[one]) for column in left)))
             except tf.errors.InvalidArgumentError as error:
-                reason = internals.reason(error)
-                reader.reject(int(left.records[slot]), f"the image cannot be decoded: {reason}")
+                bad = RecordError(f"the image cannot be decoded: {internals.reason(error)}")
+                reader.reject(int(left.records[slot]), bad)
                 left.images[slot], left.sizes[slot] = blank, size
                 left.labels[slot], left.weights[slot] = 0, 0.0
         return left

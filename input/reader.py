@@ -13,14 +13,26 @@ import resource
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, repeat
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from input.config import InputConfig
 from input.errors import BadRecordError
+from input.foundation import durable
+from input.foundation.retry import patiently
 from input.manifest import Manifest, load_index
-from input.records import Parsed, RecordError, Schema, image_format, parse, unframe
+from input.records import (
+    FOOTER_BYTES,
+    Parsed,
+    RecordError,
+    Schema,
+    UnreadableError,
+    parse,
+    pixel_count,
+    unframe,
+)
 
 # A PNG of one black pixel: what stands in a slot without an image, so that every slot can be
 # decoded and the graph needs no branch (14 of 72 us an image at 28 pixels).
@@ -57,7 +69,7 @@ class Reader(Protocol):
 
     def read(self, indices: np.ndarray) -> Block: ...
 
-    def reject(self, index: int, reason: str) -> None: ...
+    def reject(self, index: int, error: RecordError) -> None: ...
 
 
 class RecordReader:
@@ -65,7 +77,12 @@ class RecordReader:
 
     image_shape: tuple[int, int, int] | None = None  # each image has its own
 
-    def __init__(self, manifest: Manifest, max_bad_records: int = 0):
+    def __init__(
+        self,
+        manifest: Manifest,
+        max_bad_records: int = InputConfig.max_bad_records,
+        max_pixels: int = InputConfig.max_pixels,
+    ):
         self.manifest = manifest
         self.records = manifest.records
         self.classes = manifest.classes
@@ -78,6 +95,7 @@ class RecordReader:
         self._paths = [manifest.folder / shard.file for shard in manifest.shards]
         self._index = load_index(manifest)
         self._max_bad_records = max_bad_records
+        self._max_pixels = max_pixels
         self._lock = threading.Lock()
         self._open_files: dict[int, _OpenFile] = {}
         self._max_open_files = _allow_open_files(len(self._paths))
@@ -95,29 +113,31 @@ class RecordReader:
         weights = np.zeros(len(indices), np.float32)
         present = np.flatnonzero(indices >= 0)
         runs = list(self._runs(*self._index.locate(indices[present])))
+        checksums = self._checksums(indices[present])
         with self._lock:
             self.reads += len(runs)
             self.bytes_read += sum(run.bytes for run in runs)
         slots = iter(present.tolist())
         for run in runs:
             for place in range(len(run.lengths)):
-                slot = next(slots)
+                slot, checksum = next(slots), next(checksums)
                 try:
-                    images[slot], labels[slot], *sizes[slot] = self._parse(*run.record(place))
+                    parsed = self._parse(*run.record(place), checksum)
+                    images[slot], labels[slot], *sizes[slot] = parsed
                     weights[slot] = 1.0
                 except RecordError as error:
-                    self.reject(int(indices[slot]), str(error))
+                    self.reject(int(indices[slot]), error)
         return Block(images, sizes, labels, weights)
 
-    def reject(self, index: int, reason: str) -> None:
+    def reject(self, index: int, error: RecordError) -> None:
         """Counts a bad record, once; raises its BadRecordError when that is one too many."""
         shard, offset, _ = (int(each[0]) for each in self._index.locate(np.array([index])))
-        error = BadRecordError(str(self._paths[shard]), index, offset, reason)
+        bad = BadRecordError(str(self._paths[shard]), index, offset, str(error), error.way_out)
         with self._lock:
-            self.bad_records.setdefault(index, error)
+            self.bad_records.setdefault(index, bad)
             if len(self.bad_records) > self._max_bad_records:
-                self.failure = self.failure or error
-                raise error
+                self.failure = self.failure or bad
+                raise bad
 
     def close(self) -> None:
         """Closes the shards, each after the reads that are under way; reading opens them again."""
@@ -133,16 +153,42 @@ class RecordReader:
         apart = (shards[1:] != shards[:-1]) | (offsets[1:] != offsets[:-1] + lengths[:-1])
         firsts = [0, *(np.flatnonzero(apart) + 1).tolist(), len(shards)]
         for first, end in pairwise(firsts):
-            open_file = partial(self._open_file, int(shards[first]))
-            yield _Run(open_file, int(offsets[first]), lengths[first:end].tolist())
+            read = partial(self._read, int(shards[first]))
+            yield _Run(read, int(offsets[first]), lengths[first:end].tolist())
 
-    def _parse(self, buffer: memoryview, length: int) -> Parsed:
-        parsed = parse(unframe(buffer, length), self.schema)
+    def _checksums(self, indices: np.ndarray) -> Iterator[bytes | None]:
+        """What the footer of each record was when it was indexed, if that is known."""
+        if self._index.checksums is None:
+            return repeat(None)
+        content = self._index.checksums[indices].tobytes()
+        return (content[at : at + FOOTER_BYTES] for at in range(0, len(content), FOOTER_BYTES))
+
+    def _parse(self, buffer: memoryview, length: int, checksum: bytes | None) -> Parsed:
+        parsed = parse(unframe(buffer, length, checksum), self.schema)
         if not 0 <= parsed.label < len(self.classes):
             raise RecordError(f"label {parsed.label} is not one of the {len(self.classes)} classes")
-        if self.schema.raw_dtype is None and image_format(parsed.image) is None:
-            raise RecordError("the image is neither JPEG nor PNG")
+        if self.schema.raw_dtype is None:
+            pixels = pixel_count(parsed.image)
+            if pixels is None:
+                raise RecordError("the image is neither JPEG nor PNG")
+            if pixels > self._max_pixels:
+                raise RecordError(
+                    f"the image's {pixels} pixels are more than --max_pixels={self._max_pixels}"
+                )
         return parsed
+
+    def _read(self, shard: int, length: int, offset: int) -> bytes:
+        """As _OpenFile.read; after an error that may pass, again and with the shard opened anew."""
+
+        def read() -> bytes:
+            try:
+                return self._open_file(shard).read(length, offset)
+            except OSError:
+                with self._lock:
+                    self._open_files.pop(shard, None)
+                raise
+
+        return patiently(read, self._paths[shard])
 
     def _open_file(self, shard: int) -> "_OpenFile":
         with self._lock:
@@ -150,7 +196,7 @@ class RecordReader:
             if file is None:
                 if len(self._open_files) == self._max_open_files:
                     del self._open_files[next(iter(self._open_files))]  # the one opened first
-                file = _OpenFile(os.open(self._paths[shard], os.O_RDONLY))
+                file = _OpenFile(durable.open_regular(self._paths[shard]))
                 self._open_files[shard] = file
             return file
 
@@ -158,10 +204,11 @@ class RecordReader:
 class _Run:
     """Neighbouring records of a shard: one read when the first of them is asked for."""
 
-    def __init__(self, open_file: Callable[[], "_OpenFile"], offset: int, lengths: list[int]):
+    def __init__(self, read: Callable[[int, int], bytes], offset: int, lengths: list[int]):
+        """read: length and offset -> bytes of the shard."""
         self.lengths = lengths
         self.bytes = sum(lengths)
-        self._open_file = open_file
+        self._read = read
         self._offsets = list(accumulate(lengths, initial=offset))
         self._buffer: memoryview | None = None
 
@@ -173,12 +220,12 @@ class _Run:
         start, length = self._offsets[place], self.lengths[place]
         try:
             if self._buffer is None:
-                self._buffer = memoryview(self._open_file().read(self.bytes, self._offsets[0]))
+                self._buffer = memoryview(self._read(self.bytes, self._offsets[0]))
         except OSError as error:
             if len(self.lengths) == 1:
-                raise RecordError(f"the shard cannot be read: {error.strerror}") from None
+                raise UnreadableError(f"the shard cannot be read: {error.strerror}") from None
             # One bad sector is no reason to lose its neighbours.
-            return _Run(self._open_file, start, [length]).record(0)
+            return _Run(self._read, start, [length]).record(0)
         first = start - self._offsets[0]
         return self._buffer[first : first + length], length
 

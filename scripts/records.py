@@ -51,7 +51,10 @@ def write(config: WriteConfig) -> None:
 
 
 def index(config: IndexConfig) -> None:
-    """Index TFRecords that others wrote, where they lie, so that they can be trained on."""
+    """Index TFRecords that others wrote, where they lie, so that they can be trained on.
+
+    Where records are indexed, but without checksums, as samestep 0.1 did, these are added.
+    """
     from input.prepare import index as indexing
 
     with _meter("bytes") as meter:

@@ -1,10 +1,12 @@
 """What the tests share: four logical CPU devices, small real records, pictures, messages."""
 
 import fcntl
+import hashlib
 import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 # One operation's threads are part of the result's bits, and logical devices cannot be added later.
@@ -17,8 +19,10 @@ from PIL import Image
 
 from input.foundation.errors import UserError
 from input.foundation.typed_json import DIGEST, digest
+from input.manifest import Manifest, load_index, save
 from input.prepare.config import WriteConfig
 from input.prepare.writer import write
+from input.records import FOOTER_BYTES
 from trainer.workers.strategy import make_strategy
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +63,20 @@ def rewrite(path: Path, **changes: object) -> None:
     content = json.loads(path.read_text()) | changes
     value = {key: each for key, each in content.items() if each is not ... and key != DIGEST}
     path.write_text(json.dumps(value | {DIGEST: digest(value)}))
+
+
+def vouch(folder: Path, index: int) -> None:
+    """Makes the checksums of a split those of the record that stands at a place now."""
+    manifest = Manifest.load(folder, verify_files=False)
+    found = load_index(manifest)
+    number, offset, length = (int(each[0]) for each in found.locate(np.array([index])))
+    shard, place = manifest.shards[number], index - int(found.first_record[number])
+    record = (folder / shard.file).read_bytes()[offset : offset + length]
+    checksums = bytearray((folder / shard.checksums_file).read_bytes())
+    checksums[FOOTER_BYTES * place : FOOTER_BYTES * (place + 1)] = record[-FOOTER_BYTES:]
+    (folder / shard.checksums_file).write_bytes(checksums)
+    vouched = replace(shard, checksums=hashlib.sha256(checksums).hexdigest())
+    save(replace(manifest, shards=tuple(vouched if s is shard else s for s in manifest.shards)))
 
 
 def picture(seed: int = 0, height: int = 40, width: int = 61) -> Image.Image:

@@ -272,7 +272,7 @@ def _assemble(
         strategy=strategy,
         manifests=manifests,
         readers={
-            split: RecordReader(manifest, config.input.max_bad_records)
+            split: RecordReader(manifest, config.input.max_bad_records, config.input.max_pixels)
             for split, manifest in manifests.items()
         },
         model=model,

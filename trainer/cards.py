@@ -54,6 +54,13 @@ def start_rows(
     validated = job.readers[VALIDATION].records
     yield "records", f"{manifest.records} to train, {validated} to validate"
     yield "per class", _records_per_class(manifest)
+    unbound = [split for split, each in job.manifests.items() if not each.has_checksums]
+    if unbound:
+        yield (
+            "not checked",
+            f"whether {' and '.join(unbound)} still holds what was indexed; "
+            f"samestep-records index {inputs.data_dir} adds the checksums for that",
+        )
     parameters = sum(int(np.prod(v.shape)) for v in job.model.trainable_variables)
     yield (
         "model",

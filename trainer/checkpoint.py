@@ -79,7 +79,7 @@ class Checkpoints:
             shutil.rmtree(path)
         if self._path(step).exists():  # damaged since, or it would not be written again
             durable.set_aside(self._path(step), _DAMAGED)
-        with durable.publish(self._path(step)) as (folder,):
+        with durable.publish(self._path(step)) as folder:
             try:
                 self._checkpoint.write(str(folder / "weights"))
             except tf.errors.OpError as error:  # a full disk, say

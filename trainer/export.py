@@ -102,7 +102,7 @@ def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = 
     signatures = _signatures(classifier, first.classes)
     try:
         durable.make(out.parent)
-        with durable.publish(out) as (incomplete,):
+        with durable.publish(out) as incomplete:
             tf.saved_model.save(classifier, str(incomplete), signatures=signatures)
     except (OSError, tf.errors.OpError) as error:
         reason = error if isinstance(error, OSError) else internals.error_reason(error)

@@ -4,16 +4,47 @@ A file's content and its name reach the disk separately: the content by fsync of
 by fsync of its folder. Everything here does both. All functions raise OSError.
 """
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import IO
 
+from input.foundation.retry import patiently
+
 INCOMPLETE = ".incomplete"  # ends the name of a folder that is being written, or removed
+
+
+def read(path: Path, most: int) -> bytes:
+    """A regular file's content; an OSError for any other file, and for one of over `most` bytes."""
+
+    def content() -> bytes:
+        with open(open_regular(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > most:
+                raise OSError(errno.EFBIG, f"{size} bytes, and at most {most} can be right")
+            return file.read()
+
+    return patiently(content, path)
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor for reading a regular file; an OSError for any other.
+
+    Opening a named pipe would wait for ever, and a device may have no end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor
+    os.close(descriptor)
+    number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+    raise OSError(number, "Is a directory" if stat.S_ISDIR(kind) else "Not a regular file")
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -48,29 +79,23 @@ def make(folder: Path) -> None:
 
 
 @contextmanager
-def publish(*folders: Path) -> Iterator[list[Path]]:
-    """Gives empty folders to fill, which get the names `folders` when the body has ended well.
+def publish(folder: Path) -> Iterator[Path]:
+    """Gives an empty folder to fill, which gets the name `folder` when the body has ended well.
 
-    All files in all of them are synced before the first gets its name; the last name comes last.
-    `folders` must not exist. What an earlier attempt has left of them is removed before, and what
-    this one has written when the body raises.
+    All files in it are synced before that. `folder` must not exist, or be empty. What an earlier
+    attempt has left is removed before, and what this one has written when the body raises.
     """
-    temporaries = [incomplete(folder) for folder in folders]
+    temporary = incomplete(folder)
     try:
-        for temporary in temporaries:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-        yield temporaries
-        for temporary in temporaries:
-            _sync_tree(temporary)
-        for temporary, folder in zip(temporaries, folders, strict=True):
-            temporary.rename(folder)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        _sync_tree(temporary)
+        temporary.rename(folder)
     except BaseException:
-        for temporary in temporaries:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for parent in {folder.parent for folder in folders}:
-        sync(parent)
+    sync(folder.parent)
 
 
 def remove(folder: Path) -> None:
@@ -99,15 +124,18 @@ def incomplete(folder: Path) -> Path:
 def lock(path: Path) -> IO[str]:
     """Takes a lock that this process holds until it closes the file, or dies.
 
-    Raises BlockingIOError where another process holds it.
+    Whoever holds it may remove the file. Raises BlockingIOError where another process holds it.
     """
-    file = path.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise
-    return file
+    while True:
+        file = path.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        except OSError:
+            file.close()
+            raise
+        file.close()  # it was removed between the two calls: a lock on nothing
 
 
 def sync(path: Path) -> None:

@@ -14,12 +14,16 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from input.foundation import durable
 from input.foundation.errors import UserError
 
 Content = TypeVar("Content")
 
 DIGEST = "sha256"  # the last key: of all the others
 SHOWN = 60  # characters of a wrong value in an error
+MOST = 64 * 2**20  # bytes of a file; ImageNet's manifest has 0.3 MB
+# Annotated[T | None, MAY_BE_MISSING]: files of an earlier version lack it. None.
+MAY_BE_MISSING = "may be missing"
 
 
 class JsonError(UserError):
@@ -32,7 +36,7 @@ class JsonError(UserError):
 
 def load(content_type: type[Content], path: Path) -> Content:
     """Reads a file that `dump` has written. Raises JsonError; OSError where it cannot be read."""
-    return loads(content_type, path.read_bytes(), str(path))
+    return loads(content_type, durable.read(path, MOST), str(path))
 
 
 def loads(content_type: type[Content], content: bytes, name: str) -> Content:
@@ -136,9 +140,13 @@ def _dataclass(kind: Any, value: Any, key: str) -> Any:
     fields = {}
     for field in dataclasses.fields(kind):
         inside = _inside(key, field.name)
-        if field.name not in value:
+        hint = hints[field.name]
+        if field.name in value:
+            fields[field.name] = _convert(hint, value[field.name], inside)
+        elif MAY_BE_MISSING in get_args(hint):
+            fields[field.name] = None
+        else:
             raise _WrongValueError(inside, "is missing")
-        fields[field.name] = _convert(hints[field.name], value[field.name], inside)
     for name in value:
         if name not in fields:
             raise _WrongValueError(_inside(key, name), "is not known")

@@ -47,7 +47,7 @@ class WriteConfig:
         int,
         "Images with more pixels are bad: a small file can hold more pixels than fit into memory.",
         AtLeast(1),
-    ] = 89_478_485  # Pillow's own limit: 256 MiB of RGB
+    ] = InputConfig.max_pixels
     jobs: Annotated[
         int | None, "Images read and checked at the same time. Unset: one per core.", AtLeast(1)
     ] = None
@@ -133,7 +133,7 @@ class VerifyConfig:
         int | None, "Blocks of records checked at the same time. Unset: one per core.", AtLeast(1)
     ] = None
     max_pixels: Annotated[int, "Images with more pixels are bad.", AtLeast(1)] = (
-        WriteConfig.max_pixels
+        InputConfig.max_pixels
     )
 
     def __post_init__(self) -> None:

@@ -1,18 +1,18 @@
 """TFRecords that others wrote -> manifests and indexes; the files are not moved or changed."""
 
-import hashlib
 import os
 import re
-from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from input.config import SPLITS
 from input.errors import InputError
 from input.foundation import durable
-from input.manifest import MANIFEST_FILE, Manifest, Shard, save, save_index
+from input.manifest import MANIFEST_FILE, Manifest, save
 from input.prepare.config import IndexConfig
 from input.records import (
     FOOTER_BYTES,
@@ -24,7 +24,9 @@ from input.records import (
     payload_bytes,
     unframe,
 )
+from input.shard import CHECKSUMS_SUFFIX, INDEX_SUFFIX, Summary
 
+MOST_CLASSES = 1_000_000  # more would be another feature read as a label: names are made for all
 LONGEST = 2**31 - 1  # bytes of a record: the index in memory has 32 bits for them
 _SHARD = re.compile(r"\.tfrecords?\b|-\d{5}-of-\d{5}$")
 _SPLIT = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")
@@ -34,9 +36,8 @@ class _Scanned(NamedTuple):
     """One shard, read from its first byte to its last."""
 
     path: Path
-    lengths: "array[int]"  # of each record, header and footer included
+    summary: Summary
     labels: Counter[int]  # label -> records
-    sha256: str
 
 
 def index(
@@ -57,24 +58,16 @@ def index(
 def _index(
     config: IndexConfig, folder: Path, out: Path, progress: Callable[[int, int], None]
 ) -> dict[str, Manifest]:
+    splits = _find_shards(folder)
+    indexed = [out / split for split in splits if (out / split / MANIFEST_FILE).exists()]
+    if indexed:
+        return _bind(indexed, progress)
     schema = Schema(
         config.image_key, config.label_key, config.label_offset, config.raw_dtype, config.shape()
     )
-    splits = _find_shards(folder)
-    for split in splits:
-        if (out / split / MANIFEST_FILE).exists():
-            raise InputError(f"{out / split / MANIFEST_FILE} exists. Remove it to index anew.")
-    total = sum(path.stat().st_size for paths in splits.values() for path in paths)
-    before = 0
-    scanned: dict[str, list[_Scanned]] = {split: [] for split in splits}
-    for split, paths in splits.items():
-        for path in paths:
-
-            def scanned_of_all(done: int, before: int = before) -> None:
-                progress(before + done, total)
-
-            scanned[split].append(_scan(path, schema, scanned_of_all))
-            before += path.stat().st_size
+    every = [path for paths in splits.values() for path in paths]
+    found = dict(zip(every, _scan(every, schema, progress), strict=True))
+    scanned = {split: [found[path] for path in paths] for split, paths in splits.items()}
     classes = _class_names(config, folder, scanned)
     # train last: without its manifest nothing can be trained on.
     manifests = {
@@ -89,7 +82,8 @@ def _find_shards(folder: Path) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise InputError(f"--dir={folder} is not a folder. It must name a folder of TFRecords.")
     paths = [path for path in sorted(folder.rglob("*")) if _SHARD.search(path.name)]
-    paths = [path for path in paths if path.suffix != ".idx" and path.is_file()]
+    beside = (INDEX_SUFFIX, CHECKSUMS_SUFFIX)
+    paths = [path for path in paths if path.suffix not in beside and path.is_file()]
     if not paths:
         raise InputError(
             f"--dir={folder} holds no TFRecords: files called .tfrecord or like "
@@ -115,9 +109,50 @@ def _find_shards(folder: Path) -> dict[str, list[Path]]:
     return splits
 
 
-def _scan(path: Path, schema: Schema, progress: Callable[[int], None]) -> _Scanned:
+def _bind(folders: list[Path], progress: Callable[[int, int], None]) -> dict[str, Manifest]:
+    """Adds checksums to splits of samestep 0.1, which had none; their fingerprints stay."""
+    unbound = [each for each in map(Manifest.load, folders) if not each.has_checksums]
+    if not unbound:
+        raise InputError(f"{folders[0] / MANIFEST_FILE} exists. Remove it to index anew.")
+    bound = {}
+    for manifest in unbound:
+        folder = manifest.folder
+        paths = [folder / shard.file for shard in manifest.shards]
+        scanned = _scan(paths, manifest.schema, progress)
+        for shard, each in zip(manifest.shards, scanned, strict=True):
+            if each.summary.shard(shard.file).sha256 != shard.sha256:
+                raise InputError(
+                    f"{each.path} is not what was indexed: its SHA-256 is another. Copy it again "
+                    f"from where it is whole, or remove {folder / MANIFEST_FILE} to index it as it "
+                    "is."
+                )
+        shards = tuple(
+            each.summary.save(folder, shard.file)
+            for shard, each in zip(manifest.shards, scanned, strict=True)
+        )
+        bound[folder.name] = replace(manifest, shards=shards)
+        save(bound[folder.name])
+    return bound
+
+
+def _scan(
+    paths: Sequence[Path], schema: Schema, progress: Callable[[int, int], None]
+) -> list[_Scanned]:
+    """`progress(done, total)` counts bytes."""
+    sizes = [path.stat().st_size for path in paths]
+    scanned = []
+    for path, before in zip(paths, accumulate(sizes[:-1], initial=0), strict=True):
+
+        def scanned_of_all(done: int, before: int = before) -> None:
+            progress(before + done, sum(sizes))
+
+        scanned.append(_scan_shard(path, schema, scanned_of_all))
+    return scanned
+
+
+def _scan_shard(path: Path, schema: Schema, progress: Callable[[int], None]) -> _Scanned:
     size, offset = path.stat().st_size, 0
-    lengths, digest = array("q"), hashlib.sha256()
+    summary = Summary()
     labels: Counter[int] = Counter()
     with path.open("rb") as file:
         while offset < size:
@@ -126,21 +161,25 @@ def _scan(path: Path, schema: Schema, progress: Callable[[int], None]) -> _Scann
                 parsed = parse(unframe(record), schema)
                 if parsed.label < 0:
                     raise RecordError(f"label {parsed.label} is below 0; --label_offset moves it")
+                if parsed.label >= MOST_CLASSES:
+                    raise RecordError(
+                        f"label {parsed.label}: a label is the number of a class, and there can be "
+                        f"{MOST_CLASSES:,}"
+                    )
                 if schema.raw_dtype is None and image_format(parsed.image) is None:
                     raise RecordError("the image is neither JPEG nor PNG")
             except RecordError as error:
                 raise InputError(
-                    f"{path}, record {len(lengths)}, byte offset {offset}: {error}."
+                    f"{path}, record {len(summary.lengths)}, byte offset {offset}: {error}."
                     f"{_compressed(path)}"
                 ) from None
-            digest.update(record)
+            summary.add(record)
             labels[parsed.label] += 1
-            lengths.append(len(record))
             offset += len(record)
             progress(offset)
-    if not lengths:
+    if not summary.lengths:
         raise InputError(f"{path} is empty. Remove it.")
-    return _Scanned(path, lengths, labels, digest.hexdigest())
+    return _Scanned(path, summary, labels)
 
 
 def _next_record(file: BinaryIO, left: int) -> bytes:
@@ -201,8 +240,7 @@ def _save(
     for each in scanned:
         # Both without links: from where the manifest really lies to where the shard really lies.
         file = os.path.relpath(each.path.resolve(), folder.resolve())
-        shards.append(Shard(file, len(each.lengths), sum(each.lengths), each.sha256))
-        save_index(folder, shards[-1], each.lengths)
+        shards.append(each.summary.save(folder, file))
     labels = sum((each.labels for each in scanned), Counter())
     shape = schema.raw_shape
     manifest = Manifest(

@@ -96,7 +96,7 @@ def _check_images(
     config: VerifyConfig, manifest: Manifest, findings: Findings
 ) -> Iterator[_Verified]:
     """Every record in order; what the reader finds wrong goes to the findings."""
-    reader = RecordReader(manifest, max_bad_records=manifest.records)
+    reader = RecordReader(manifest, manifest.records, config.max_pixels)
     how = Conversion("keep", short_side=None, quality=90, max_pixels=config.max_pixels)
 
     def check(first: int) -> list[_Verified]:

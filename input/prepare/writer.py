@@ -1,31 +1,30 @@
 """Images from any source -> shards, indexes and a manifest per split; everything or nothing."""
 
-import hashlib
 import logging
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
-from input.config import SPLITS
 from input.errors import InputError
 from input.foundation import durable
-from input.manifest import Manifest, Shard, save, save_index
+from input.manifest import Manifest, save
 from input.prepare import folders, tables
 from input.prepare.config import WriteConfig
 from input.prepare.conversion import Conversion, Converted, convert, quiet_pillow
 from input.prepare.sources import LISTED, Listing, Source
 from input.records import ENCODED, RAW, encode, frame
+from input.shard import Shard, Summary
 
 log = logging.getLogger(__name__)
 
 SHARD_BYTES = 128 * 2**20
-LOCK_FILE = ".write.lock"
+LOCK_SUFFIX = ".lock"  # of the file beside --out that is locked during a write
 # By the suffix of --images; without one of these it is a folder.
 LISTERS = {".csv": tables.list_table, ".jsonl": tables.list_table, ".npz": tables.list_arrays}
 
@@ -52,10 +51,8 @@ def write(
         raise InputError(f"--out={out} is inside --images={images}. Choose another --out.")
     listing = LISTERS.get(images.suffix.lower(), folders.list_folder)(config)
     try:
-        with _lock(out):
-            for split in listing.splits:
-                if (out / split).exists():
-                    raise InputError(f"{out / split} exists. Remove it or choose another --out.")
+        durable.make(out.parent)
+        with _locked(out):
             return _write(config, listing, progress)
     except OSError as error:  # those of an image became its reason
         raise InputError(f"Writing to {out} failed: {error}.") from error
@@ -65,26 +62,24 @@ def _write(
     config: WriteConfig, listing: Listing, progress: Callable[[int, int], None]
 ) -> dict[str, Manifest]:
     out, splits = Path(config.out), listing.splits
+    published = _published(out, list(splits))
     how = Conversion(config.encoding, config.short_side, config.quality, config.max_pixels)
     jobs = config.jobs or os.cpu_count() or 1
     sources = list(chain.from_iterable(splits.values()))
     manifests: dict[str, Manifest] = {}
     bad: list[_Outcome] = []
-    for split in SPLITS.values():  # left by a write that was killed
-        shutil.rmtree(durable.incomplete(out / split), ignore_errors=True)
-    # train last: a kill between the renames leaves nothing that can be trained on.
-    folders = [out / split for split in sorted(splits, key="train".__eq__)]
     with (
         ThreadPoolExecutor(jobs) as pool,
         quiet_pillow(),
-        durable.publish(*folders) as incomplete,
+        durable.publish(published) as incomplete,
     ):
-        named = dict(zip(folders, incomplete, strict=True))
         outcomes = _converted(pool, 2 * jobs, listing, how, sources, progress)
         for split, own in splits.items():
             counts = _shard_counts(own, config.shards)
+            folder = incomplete if published == out / split else incomplete / split
+            folder.mkdir(exist_ok=True)
             manifests[split], left_out = _write_split(
-                config, listing.classes, named[out / split], split, outcomes, counts
+                config, listing.classes, folder, split, outcomes, counts
             )
             bad += left_out
         _judge(config, bad, manifests)
@@ -118,7 +113,7 @@ def _write_split(
     for count in counts:
         path = folder / f"{split}-{len(shards):05d}.tfrecord"
         shard = _write_shard(path, records(islice(outcomes, count)))
-        if shard.records:
+        if shard is not None:
             shards.append(shard)
     width, height = sizes.pop() if len(sizes) == 1 else (0, 1)
     manifest = Manifest(
@@ -133,20 +128,17 @@ def _write_split(
     return manifest, bad
 
 
-def _write_shard(path: Path, records: Iterable[bytes]) -> Shard:
-    """Writes a shard and its index; neither when there are no records."""
-    digest, lengths = hashlib.sha256(), []
+def _write_shard(path: Path, records: Iterable[bytes]) -> Shard | None:
+    """Writes a shard, its index and its checksums; nothing when there are no records."""
+    summary = Summary()
     with path.open("wb") as file:
         for record in records:
             file.write(record)
-            digest.update(record)
-            lengths.append(len(record))
-    shard = Shard(path.name, len(lengths), sum(lengths), digest.hexdigest())
-    if lengths:
-        save_index(path.parent, shard, lengths)
-    else:
+            summary.add(record)
+    if not summary.lengths:
         path.unlink()
-    return shard
+        return None
+    return summary.save(path.parent, path.name)
 
 
 def _shard_counts(sources: Sequence[Source], shards: int | None) -> list[int]:
@@ -182,16 +174,44 @@ def _judge(config: WriteConfig, bad: list[_Outcome], manifests: dict[str, Manife
                 )
 
 
-def _lock(out: Path) -> IO[str]:
-    """Makes `out` and takes its lock, which the system drops when the process dies."""
-    durable.make(out)
+def _published(out: Path, splits: list[str]) -> Path:
+    """The one folder that gets its name when all is written: a half data set must not look whole.
+
+    `out`, or, where that is there and holds other splits, the only split that is written.
+    """
+    for split in splits:
+        if (out / split).exists():
+            raise InputError(f"{out / split} exists. Remove it or choose another --out.")
+    if not out.exists():
+        return out
+    if not out.is_dir():
+        raise InputError(f"--out={out} is not a folder. Remove it or choose another --out.")
+    if not any(out.iterdir()):
+        return out
+    if len(splits) > 1:
+        raise InputError(
+            f"--out={out} is there already, and {' and '.join(splits)} become a new folder in one "
+            "move: a kill leaves all of them or none. Choose another --out."
+        )
+    return out / splits[0]
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Holds the lock of `out`, which the system drops when the process dies."""
+    path = out.with_name(out.name + LOCK_SUFFIX)
     try:
-        return durable.lock(out / LOCK_FILE)
+        file = durable.lock(path)
     except BlockingIOError:
         raise InputError(
             f"Another samestep-records write is writing to {out}. "
             "Wait for its end or choose another --out."
         ) from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
 
 
 def _converted(

@@ -1,5 +1,6 @@
 """Records per second of the reader alone, and what the index, the order and a start cost."""
 
+import hashlib
 import os
 import statistics
 import tempfile
@@ -14,9 +15,11 @@ import tensorflow as tf
 
 from input import order, pipeline
 from input.config import InputConfig
-from input.manifest import Manifest, Shard, load_index, save_index
+from input.manifest import Manifest, load_index
 from input.randomness import shuffle
 from input.reader import RecordReader
+from input.records import FOOTER_BYTES
+from input.shard import Shard
 from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
 from scripts.benchmarks.input import MICRO_BATCH_SIZE, drawing
@@ -170,12 +173,14 @@ def index_and_order(config: BenchmarkConfig) -> list[IndexCost | OrderCost]:
 def _synthetic(folder: Path, shards: int, records: int) -> Manifest:
     """A manifest of equal shards without content, each of so many records of 60 KB."""
     folder.mkdir()
-    size = records * RECORD_BYTES
-    template = Shard("template", records, size, sha256="")
-    save_index(folder, template, [RECORD_BYTES] * records)
-    every = [Shard(f"{i:05d}", records, size, sha256="") for i in range(shards)]
-    for shard in every:
-        os.link(folder / template.index_file, folder / shard.index_file)
+    size, checksums = records * RECORD_BYTES, bytes(FOOTER_BYTES * records)
+    digest = hashlib.sha256(checksums).hexdigest()
+    index, every = folder / "template", []
+    index.write_text("".join(f"{i * RECORD_BYTES} {RECORD_BYTES}\n" for i in range(records)))
+    for number in range(shards):
+        every.append(Shard(f"{number:05d}", records, size, sha256="", checksums=digest))
+        os.link(index, folder / every[-1].index_file)
+        (folder / every[-1].checksums_file).write_bytes(checksums)
     return Manifest(
         folder=folder,
         classes=("one",),

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from input.manifest import Manifest, Shard, save, save_index
+from input.manifest import Manifest, save
 from input.prepare.conversion import Conversion, convert
 from input.records import ENCODED, RAW, encode, frame
+from input.shard import Summary
 
 SHARDS = 4
 CLASSES = 10
@@ -27,11 +28,13 @@ def write_records(folder: Path, contents: list[bytes], how: Conversion | None = 
     for number in range(SHARDS):
         file = f"train-{number:05d}.tfrecord"
         own = islice(enumerate(contents), number, None, SHARDS)
-        framed = [record(content, i % CLASSES) for i, content in own]
-        (folder / file).write_bytes(b"".join(framed))
-        lengths = [len(record) for record in framed]
-        shards.append(Shard(file, len(framed), sum(lengths), sha256="not needed here"))
-        save_index(folder, shards[-1], lengths)
+        summary = Summary()
+        with (folder / file).open("wb") as shard:
+            for i, content in own:
+                framed = record(content, i % CLASSES)
+                shard.write(framed)
+                summary.add(framed)
+        shards.append(summary.save(folder, file))
     labels = np.arange(len(contents)) % CLASSES
     per_class = tuple(np.bincount(labels, minlength=CLASSES).tolist())
     classes = tuple(str(i) for i in range(CLASSES))

@@ -10,7 +10,8 @@ import pytest
 from input.errors import BadRecordError
 from input.manifest import Manifest, load_index
 from input.reader import RecordReader
-from input.records import HEADER_BYTES, encode, frame, parse, unframe
+from input.records import HEADER_BYTES, UnreadableError, encode, frame, parse, unframe
+from tests.conftest import vouch
 
 
 class Records:
@@ -43,6 +44,7 @@ class Records:
         record = frame(encode(image, label))
         assert len(record) == self.locate(index)[2]
         self.write(index, 0, record)
+        vouch(self.manifest.folder, index)
 
     def reader(self, max_bad_records: int = 0) -> RecordReader:
         manifest = Manifest.load(self.manifest.folder, verify_files=False)
@@ -78,6 +80,18 @@ def label_out_of_range(records):
     return {73: "label 3 is not one of the 3 classes"}
 
 
+def another_record(records):
+    """Sound, of the same length, and with a class that there is."""
+    image, label = records.content(74)
+    path, offset, length = records.locate(74)
+    other = frame(encode(image, (label + 1) % 3))
+    assert len(other) == length
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(other)
+    return {74: "a sound record, but not the one that was indexed here"}
+
+
 def truncated_shard(records):
     last = records.manifest.shards[0].records - 1
     path, offset, length = records.locate(last)
@@ -111,6 +125,7 @@ IN_READING = [
     length_byte,
     no_image,
     label_out_of_range,
+    another_record,
     truncated_shard,
     missing_shard,
 ]
@@ -121,7 +136,9 @@ def check_names(error: BadRecordError, records: Records, bad: dict[int, str]):
     path, offset, _ = records.locate(error.record)
     assert (error.shard, error.offset) == (str(path), offset)
     assert error.reason == bad[error.record]
+    unread = error.reason.startswith("the shard cannot be read")
+    way_out = UnreadableError.way_out if unread else "Write the records again"
     assert str(error) == (
         f"Bad record: shard {path}, record {error.record}, byte offset {offset}: {error.reason}. "
-        "Write the records again, or allow some with --max_bad_records."
+        f"{way_out}, or allow some with --max_bad_records."
     )

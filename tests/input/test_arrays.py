@@ -7,9 +7,10 @@ from PIL import Image
 from input import order, pipeline
 from input.arrays import ArrayReader
 from input.config import ResolvedInput
-from input.manifest import Manifest, Shard, save, save_index
+from input.manifest import Manifest, save
 from input.reader import RecordReader
 from input.records import encode, frame
+from input.shard import Summary
 from tests.conftest import encoded, error
 
 RANDOM = np.random.default_rng(0)
@@ -24,15 +25,16 @@ def record_reader(tmp_path_factory) -> RecordReader:
     content = []
     for pixels, label in zip(PIXELS, LABELS.tolist(), strict=True):
         content.append(frame(encode(encoded(Image.fromarray(pixels), "PNG"), label)))
-    shard = Shard("only.tfrecord", 30, sum(map(len, content)), "")
-    (folder / shard.file).write_bytes(b"".join(content))
-    save_index(folder, shard, map(len, content))
+    summary = Summary()
+    for record in content:
+        summary.add(record)
+    (folder / "only.tfrecord").write_bytes(b"".join(content))
     save(
         Manifest(
             folder=folder,
             classes=("a", "b", "c", "d"),
             records_per_class=tuple(np.bincount(LABELS).tolist()),
-            shards=(shard,),
+            shards=(summary.save(folder, "only.tfrecord"),),
             image_size=None,
         )
     )

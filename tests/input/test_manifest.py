@@ -11,17 +11,19 @@ import pytest
 
 from input.errors import InputError
 from input.foundation import durable
-from input.manifest import Manifest, Shard, find_splits, load_index, save, save_index
+from input.manifest import INDEX_BYTES, Manifest, find_splits, load_index, save
 from input.records import RAW, Schema, encode, frame
+from input.shard import Shard, Summary
 from tests.conftest import error, rewrite
 
 
 def write_shard(folder: Path, file: str, sizes: list[int]) -> Shard:
-    records = [frame(encode(bytes(size), 0)) for size in sizes]
-    (folder / file).write_bytes(b"".join(records))
-    shard = Shard(file, len(records), sum(map(len, records)), f"sha256 of {file}")
-    save_index(folder, shard, map(len, records))
-    return shard
+    summary = Summary()
+    for size in sizes:
+        summary.add(frame(encode(bytes(size), len(file))))
+        with (folder / file).open("ab") as shard:
+            shard.write(frame(encode(bytes(size), len(file))))
+    return summary.save(folder, file)
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def edit(manifest, **changes):
         {"image_size": 32},
         {"image_size": None},
         {"schema": RAW},
-        {"schema": Schema("key", "label", -1, "float32", (4, 5, 1))},
+        {"schema": Schema("key", "label", -1, "float32", (2, 3, 1))},
     ],
 )
 def test_load_returns_what_was_saved(manifest, changes):
@@ -90,7 +92,8 @@ def test_locate_finds_every_record(manifest):
     located = list(zip(*(column.tolist() for column in index.locate(indices)), strict=True))
     assert located == [expected[i] for i in indices]
     assert index.first_record.tolist() == [0, 3, 4]
-    assert (index.offsets.nbytes + index.lengths.nbytes) / manifest.records <= 16
+    arrays = (index.offsets, index.lengths, index.checksums)
+    assert sum(array.nbytes for array in arrays) / manifest.records == INDEX_BYTES <= 16
     assert [array.shape for array in index.locate(np.array([], np.int64))] == [(0,)] * 3
 
 

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,21 @@ import tensorflow as tf
 
 from input import reader
 from input.errors import BadRecordError, InputError
-from input.manifest import Manifest, Shard, save
+from input.foundation import retry
+from input.manifest import Manifest, save
 from input.reader import BLANK, blank_image
 from input.records import ENCODED, RAW, Schema, encode, frame
+from input.shard import Shard, Summary
 from tests.conftest import ROOT
 from tests.input.conftest import IN_READING, check_names, missing_shard, truncated_shard
+
+
+@pytest.fixture
+def pauses(monkeypatch) -> list[float]:
+    """What would have been slept between tries."""
+    slept: list[float] = []
+    monkeypatch.setattr(retry.time, "sleep", slept.append)
+    return slept
 
 
 @pytest.mark.parametrize("damage", IN_READING)
@@ -87,7 +98,64 @@ def test_neighbours_are_read_at_once(records):
     assert reader.reads == len(shards) + 4
 
 
-def test_a_sector_that_cannot_be_read_costs_its_own_record(records, monkeypatch):
+def test_a_file_system_that_fails_for_a_moment_loses_nothing(records, monkeypatch, pauses):
+    expected = records.reader().read(np.arange(20))
+    for times in (1, 2, len(retry.PAUSE_SECONDS)):
+        pread, left = os.pread, [OSError(5, "Input/output error")] * times
+
+        def failing(descriptor, n, at, pread=pread, left=left):
+            if left:
+                raise left.pop()
+            return pread(descriptor, n, at)
+
+        monkeypatch.setattr(reader.os, "pread", failing)
+        found = records.reader().read(np.arange(20))
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert pauses == list(retry.PAUSE_SECONDS[:times])
+        monkeypatch.setattr(reader.os, "pread", pread)
+        pauses.clear()
+
+
+def test_a_file_system_that_fails_for_good_is_what_the_error_names(records, monkeypatch, pauses):
+    def failing(descriptor, n, at):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(reader.os, "pread", failing)
+    with pytest.raises(BadRecordError) as caught:
+        records.reader().read(np.arange(20))
+    assert "cannot be read: Input/output error. Repair the file system or copy" in str(caught.value)
+    # The run of 20 neighbours, then the first of them alone.
+    assert pauses == [*retry.PAUSE_SECONDS] * 2
+
+
+def test_a_shard_that_is_opened_anew_after_an_error(records, monkeypatch, pauses):
+    """A handle that has grown stale never works again; the path does."""
+    stale, own = records.reader(), records.manifest.folder
+    stale.read(np.arange(5))
+    (before,) = open_files(own)
+    pread, handles = os.pread, {}
+
+    def failing(descriptor, n, at):
+        handles.setdefault(descriptor, len(handles))
+        if handles[descriptor] == 0:
+            os.dup2(os.open(before, os.O_RDONLY), descriptor)  # its number stays taken
+            handles.clear()
+            handles[-1] = 0
+            raise OSError(116, "Stale file handle")
+        return pread(descriptor, n, at)
+
+    monkeypatch.setattr(reader.os, "pread", failing)
+    opened = []
+    monkeypatch.setattr(
+        reader.durable,
+        "open_regular",
+        lambda path, real=reader.durable.open_regular: (opened.append(str(path)), real(path))[1],
+    )
+    assert stale.read(np.arange(5)).weights.all()
+    assert opened == [before]
+
+
+def test_a_sector_that_cannot_be_read_costs_its_own_record(records, monkeypatch, pauses):
     path, start, length = records.locate(5)
     pread = os.pread
 
@@ -105,6 +173,54 @@ def test_a_sector_that_cannot_be_read_costs_its_own_record(records, monkeypatch)
     assert np.flatnonzero(found.weights == 0).tolist() == [5]
     with pytest.raises(BadRecordError, match=r"record 5, .* cannot be read: Input/output error"):
         records.reader().read(np.arange(20))
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_shards_of_the_same_length_that_changed_places(tmp_path, bound):
+    """Raw pixels: any shard with as many images fits. Only checksums tell them apart."""
+    folder, random = tmp_path / "train", np.random.default_rng(0)
+    folder.mkdir()
+    shards = []
+    for name in "ab":
+        summary = Summary()
+        framed = [frame(encode(random.bytes(27), i % 2, (3, 3))) for i in range(4)]
+        for record in framed:
+            summary.add(record)
+        (folder / name).write_bytes(b"".join(framed))
+        shards.append(summary.save(folder, name))
+        if not bound:
+            shards[-1] = replace(shards[-1], checksums=None)
+    manifest = Manifest(
+        folder=folder,
+        classes=("0", "1"),
+        records_per_class=(4, 4),
+        shards=tuple(shards),
+        image_size=3,
+        schema=RAW,
+    )
+    save(manifest)
+    whole = reader.RecordReader(Manifest.load(folder)).read(np.arange(8))
+    assert whole.weights.all()
+    (folder / "a").rename(folder / "c")
+    (folder / "b").rename(folder / "a")
+    (folder / "c").rename(folder / "b")
+    found = reader.RecordReader(Manifest.load(folder), max_bad_records=8).read(np.arange(8))
+    assert found.weights.tolist() == [0.0 if bound else 1.0] * 8
+    assert bound or found.images.tolist() == [*whole.images[4:], *whole.images[:4]]
+
+
+@pytest.mark.parametrize("image", ["png", "jpg"])
+def test_an_image_of_too_many_pixels_is_not_decoded(records, image):
+    indices = np.arange(160)
+    every = records.reader().read(indices).images
+    start = {"png": b"\x89PNG", "jpg": b"\xff\xd8"}[image]
+    of_kind = [n for n in indices.tolist() if every[n].startswith(start)]
+    manifest = Manifest.load(records.manifest.folder)
+    assert reader.RecordReader(manifest, 0, max_pixels=256).read(indices).weights.all()
+    with pytest.raises(
+        BadRecordError, match="the image's 256 pixels are more than --max_pixels=255"
+    ):
+        reader.RecordReader(manifest, 0, max_pixels=255).read(np.array(of_kind))
 
 
 # Files

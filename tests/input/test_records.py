@@ -20,9 +20,10 @@ from input.records import (
     frame,
     image_format,
     parse,
+    pixel_count,
     unframe,
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, encoded, picture
 
 fuzz = settings(deadline=None)  # the cores may be shared
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -231,3 +232,55 @@ def test_image_format():
     assert image_format(b"\x89PNG\r\n\x1a\nrest") == "png"
     for other in (b"", b"\xff\xd8", b"\x89PNG\n", b"GIF89a", b"<html>", b"RIFF....WEBP"):
         assert image_format(other) is None
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content
+
+
+JPEG = encoded(picture(), "JPEG")  # 61 x 40
+# What may stand between the start of a JPEG and its frame; libjpeg passes over all of it.
+BETWEEN = {
+    "nothing": b"",
+    "thumbnail": segment(0xE1, b"Exif" + encoded(picture(height=7), "JPEG")),
+    "fill bytes": b"\xff" * 5,
+    "garbage": b"abc",
+    "an escaped ff": b"\xff\x00",
+    "a restart marker": b"\xff\xd3",
+    "a comment that looks like a frame": segment(0xFE, JPEG[JPEG.index(b"\xff\xc0") :][:19]),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
+@pytest.mark.parametrize("progressive", [True, False])
+def test_pixel_count_is_of_the_frame_that_is_decoded(between, progressive):
+    content = encoded(picture(), "JPEG", progressive=progressive)
+    content = content[:20] + between + content[20:]  # behind the first segment
+    assert tf.io.extract_jpeg_shape(content).numpy().tolist() == [40, 61, 3]
+    assert pixel_count(content) == 40 * 61
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_pixel_count_of_png(mode):
+    image = picture(height=7, width=300)
+    image = image.convert("L").convert("I;16") if mode == "I;16" else image.convert(mode)
+    assert pixel_count(encoded(image, "PNG")) == 7 * 300
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8", b"BM" + bytes(99)])
+def test_pixel_count_of_neither(content):
+    assert pixel_count(content) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_pixel_count_of_damage_is_what_the_decoder_sees(data):
+    """Whatever happens to a header: never fewer pixels than TensorFlow would decode."""
+    content = bytearray(JPEG)
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(2, 200))] = data.draw(st.integers(0, 255))
+    try:
+        height, width, _ = tf.io.extract_jpeg_shape(bytes(content)).numpy().tolist()
+    except tf.errors.InvalidArgumentError:
+        return
+    assert pixel_count(bytes(content)) in (height * width, None)

@@ -55,6 +55,16 @@ def test_what_may_change_the_bits_is_said(job):
     assert said.startswith(f"tensorflow was 2.20.0 at the first launch and is {now} now: ")
 
 
+def test_records_without_checksums_are_named(job, data_dir):
+    assert "not checked" not in start(job)
+    train = job.manifests["train"]
+    shards = tuple(replace(shard, checksums=None) for shard in train.shards)
+    old = replace(job, manifests={**job.manifests, "train": replace(train, shards=shards)})
+    said = start(old)["not checked"]
+    assert said.startswith("whether train still holds what was indexed; ")
+    assert f"samestep-records index {data_dir} adds" in said
+
+
 def test_the_first_twelve_of_many_classes_are_shown(job):
     names = tuple(f"class{i}" for i in range(15))
     many = replace(job.manifests["train"], classes=names, records_per_class=tuple(range(15)))

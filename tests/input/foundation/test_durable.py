@@ -1,8 +1,10 @@
 """Whole or not there. tests/test_crashes.py tries what a crash can leave, call by call."""
 
+import fcntl
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -48,7 +50,7 @@ def test_publish_gives_the_folder_its_name_at_the_end(tmp_path):
     left = durable.incomplete(folder)
     left.mkdir()
     (left / "of an earlier attempt").touch()
-    with durable.publish(folder) as (temporary,):
+    with durable.publish(folder) as temporary:
         (temporary / "f").write_text("x")
         assert not folder.exists()
     assert [path.name for path in folder.iterdir()] == ["f"]
@@ -57,7 +59,7 @@ def test_publish_gives_the_folder_its_name_at_the_end(tmp_path):
 
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
 def test_publish_leaves_nothing_when_the_body_raises(tmp_path, kind):
-    with pytest.raises(kind), durable.publish(tmp_path / "out") as (temporary,):
+    with pytest.raises(kind), durable.publish(tmp_path / "out") as temporary:
         (temporary / "f").write_text("x")
         raise kind
     assert list(tmp_path.iterdir()) == []
@@ -66,7 +68,7 @@ def test_publish_leaves_nothing_when_the_body_raises(tmp_path, kind):
 def test_publish_leaves_nothing_when_it_cannot_sync(tmp_path, no_fsync):
     with (
         pytest.raises(OSError, match="no space"),
-        durable.publish(tmp_path / "out") as (temporary,),
+        durable.publish(tmp_path / "out") as temporary,
     ):
         (temporary / "f").write_text("x")
     assert list(tmp_path.iterdir()) == []
@@ -80,19 +82,17 @@ def test_publish_replaces_no_folder_that_holds_something(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "old"]
 
 
-def test_folders_are_published_together(tmp_path, monkeypatch):
-    """In their order, and none before all are synced."""
-    folders = [tmp_path / "b", tmp_path / "a"]
-    renamed, fsync = [], os.fsync
+def test_publish_syncs_all_before_the_name(tmp_path, monkeypatch):
+    done, fsync = [], os.fsync
     rename = type(tmp_path).rename
     monkeypatch.setattr(
-        type(tmp_path), "rename", lambda old, new: (renamed.append(new.name), rename(old, new))
+        type(tmp_path), "rename", lambda old, new: (done.append(new.name), rename(old, new))
     )
-    monkeypatch.setattr(os, "fsync", lambda d: (renamed.append("sync"), fsync(d)))
-    with durable.publish(*folders) as temporaries:
-        for temporary in temporaries:
-            (temporary / "f").write_text("x")
-    assert renamed == [*["sync"] * 4, "b", "a", "sync"]
+    monkeypatch.setattr(os, "fsync", lambda d: (done.append("sync"), fsync(d)))
+    (tmp_path / "out").mkdir()  # an empty one is replaced
+    with durable.publish(tmp_path / "out") as temporary:
+        (temporary / "f").write_text("x")
+    assert done == ["sync", "sync", "out", "sync"]
 
 
 def test_remove(tmp_path):
@@ -129,3 +129,54 @@ def test_a_lock_is_one_processs_until_it_closes_or_dies(tmp_path):
     with durable.lock(path), pytest.raises(BlockingIOError):
         durable.lock(path)
     durable.lock(path).close()
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    path, flock = tmp_path / ".lock", fcntl.flock
+    held = durable.lock(path)
+
+    def removed_first(file, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        held.close()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with durable.lock(path), pytest.raises(BlockingIOError):
+        durable.lock(path)
+
+
+@pytest.fixture
+def odd(tmp_path) -> dict[str, Path]:
+    """What may stand in place of a file."""
+    found = {name: tmp_path / name for name in ("folder", "pipe", "loop", "nowhere")}
+    found["folder"].mkdir()
+    os.mkfifo(found["pipe"])
+    found["loop"].symlink_to("loop")
+    return found | {"device": Path("/dev/zero"), "long": tmp_path / ("x" * 300)}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("folder", "Is a directory"),
+        ("pipe", "Not a regular file"),
+        ("device", "Not a regular file"),
+        ("loop", "Too many levels of symbolic links"),
+        ("nowhere", "No such file or directory"),
+        ("long", "File name too long"),
+    ],
+)
+def test_read_takes_nothing_but_files(odd, name, words):
+    with pytest.raises(OSError, match=words) as refused:
+        durable.read(odd[name], 10)
+    assert refused.value.strerror == words
+
+
+def test_read_takes_no_more_than_can_be_right(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    assert durable.read(path, 5) == b"12345"
+    with pytest.raises(OSError, match="5 bytes, and at most 4 can be right"):
+        durable.read(path, 4)
+    assert [link for link in Path("/proc/self/fd").iterdir() if link.resolve() == path] == []

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from input.manifest import Manifest, load_index
-from input.prepare.writer import LOCK_FILE
 from input.records import parse, unframe
 from tests.conftest import encoded, picture
 
@@ -31,11 +30,11 @@ def stored(manifest: Manifest) -> list[tuple[bytes, int]]:
 
 
 def content_of(folder: Path) -> dict[str, bytes]:
-    """Every file below, but for the lock."""
+    """Every file below."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != LOCK_FILE
+        if path.is_file()
     }
 
 

@@ -1,6 +1,7 @@
 """Records that TensorFlow programs wrote: indexed where they lie, read, and trained on."""
 
 import gzip
+import json
 import shutil
 import subprocess
 import sys
@@ -218,6 +219,61 @@ def test_an_index_is_not_written_over(tmp_path):
     index(IndexConfig(**settings))
     with pytest.raises(InputError, match="Remove it to index anew"):
         index(IndexConfig(**settings))
+
+
+@pytest.mark.parametrize("label", [-(2**63), 10**6, 10**12, 2**63 - 1])
+def test_a_label_that_no_class_can_have_is_named(tmp_path, label):
+    examples = [{**tfds(i), "label": label if i == 2 else 0} for i in range(4)]
+    write_shard(tmp_path / "train.tfrecord", examples)
+    with pytest.raises(
+        InputError, match=rf"train.tfrecord, record 2, byte offset \d+: label {label}"
+    ):
+        index(IndexConfig(dir=str(tmp_path), image_key="image", label_key="label"))
+
+
+def unbound(folder: Path) -> None:
+    """A data set as samestep 0.1 has indexed it: no checksums, and no digests."""
+    for path in folder.rglob("*.crc32c"):
+        path.unlink()
+    for path in folder.rglob("manifest.json"):
+        content = json.loads(path.read_text())
+        del content["sha256"]
+        for shard in content["shards"]:
+            del shard["checksums"]
+        path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("out", ["", "elsewhere/data"])
+def test_checksums_are_added_to_what_is_indexed(tmp_path, out):
+    settings = others(tmp_path / "theirs", "raw")
+    settings["out"] = str(tmp_path / out) if out else ""
+    expected = index(IndexConfig(**settings))
+    folder = tmp_path / (out or "theirs")
+    content = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    unbound(folder)
+    old = Manifest.load(folder / "train")
+    assert not old.has_checksums
+    assert old.fingerprint == expected["train"].fingerprint
+    assert RecordReader(old).read(np.arange(16)).weights.all()
+    calls = []
+    # Without the settings that they were indexed with: the manifests have them.
+    found = index(
+        IndexConfig(dir=settings["dir"], out=settings["out"]), lambda *at: calls.append(at)
+    )
+    assert found == expected
+    assert calls[-1][0] == calls[-1][1] > 0
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == content
+
+
+def test_checksums_are_not_added_to_another_shard(tmp_path):
+    settings = others(tmp_path, "raw")
+    manifests = index(IndexConfig(**settings))
+    unbound(tmp_path)
+    a, b = (tmp_path / "train" / shard.file for shard in manifests["train"].shards)
+    b.write_bytes(a.read_bytes())
+    with pytest.raises(InputError, match=f"{b} is not what was indexed: its SHA-256 is another"):
+        index(IndexConfig(**settings))
+    assert not list((tmp_path / "train").glob("*.crc32c"))
 
 
 def test_a_bad_raw_record_has_weight_0(tmp_path):

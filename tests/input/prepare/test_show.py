@@ -5,12 +5,13 @@ import pytest
 from PIL import Image
 
 from input.errors import InputError
-from input.manifest import Manifest, Shard, save, save_index
+from input.manifest import Manifest, save
 from input.prepare import show
 from input.prepare.config import ShowConfig, WriteConfig
 from input.prepare.writer import write
 from input.reader import RecordReader
 from input.records import encode, frame
+from input.shard import Summary
 from input.views import micro_batch
 from scripts import records
 from tests.conftest import CLASSES, encoded
@@ -91,16 +92,16 @@ def test_an_image_that_cannot_be_decoded_is_one_line(tmp_path, keep):
     images = [encoded(Image.fromarray(each), "PNG") for each in pixels]
     images[3] = images[3][:keep]
     framed = [frame(encode(image, i % 2)) for i, image in enumerate(images)]
-    lengths = [len(record) for record in framed]
-    shard = Shard("a.tfrecord", 8, sum(lengths), "0" * 64)
-    (tmp_path / shard.file).write_bytes(b"".join(framed))
-    save_index(tmp_path, shard, lengths)
+    summary = Summary()
+    for record in framed:
+        summary.add(record)
+    (tmp_path / "a.tfrecord").write_bytes(b"".join(framed))
     save(
         Manifest(
             folder=tmp_path,
             classes=("a", "b"),
             records_per_class=(4, 4),
-            shards=(shard,),
+            shards=(summary.save(tmp_path, "a.tfrecord"),),
             image_size=None,
         )
     )

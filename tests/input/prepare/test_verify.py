@@ -14,7 +14,7 @@ from input.prepare.verify import Findings, verify
 from input.prepare.writer import write
 from input.reader import RecordReader
 from input.records import encode, frame
-from tests.conftest import ROOT, rewrite
+from tests.conftest import ROOT, rewrite, vouch
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def replace(data, split: str, number: int, image: bytes, label: int = 0) -> None
     with (data / split / manifest.shards[0].file).open("r+b") as file:
         file.seek(index.offsets[number])
         file.write(record)
+    vouch(data / split, number)
 
 
 def image_of(data, split: str, number: int) -> bytes:
@@ -106,7 +107,8 @@ def test_classes_that_differ(data):
 
 def test_images_above_the_limit(data):
     problems = verify(VerifyConfig(str(data), max_pixels=41)).problems
-    assert len(problems["bad images"]) == 20
+    assert len(problems["bad records"]) == 20
+    assert "the image's 42 pixels are more than --max_pixels=41" in problems["bad records"][0]
 
 
 def test_no_records_at_all(tmp_path):

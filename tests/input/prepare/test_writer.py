@@ -12,10 +12,11 @@ import pytest
 import tensorflow as tf
 
 from input.errors import InputError
+from input.foundation import durable
 from input.manifest import Manifest
 from input.prepare import writer
 from input.prepare.config import WriteConfig
-from input.prepare.writer import LOCK_FILE, write
+from input.prepare.writer import write
 from input.reader import RecordReader
 from input.records import RAW
 from tests.conftest import ROOT, encoded, error, picture
@@ -130,7 +131,8 @@ def test_number_of_shards(images, tmp_path, monkeypatch):
     def records(**options):
         manifest = write(WriteConfig(images=images, split="train:1", **options))["train"]
         assert sorted(path.name for path in manifest.folder.iterdir()) == sorted(
-            ["manifest.json"] + [f for s in manifest.shards for f in (s.file, s.index_file)]
+            ["manifest.json"]
+            + [f for s in manifest.shards for f in (s.file, s.index_file, s.checksums_file)]
         )
         assert Manifest.load(manifest.folder) == manifest
         return [shard.records for shard in manifest.shards]
@@ -161,8 +163,8 @@ def test_bad_images_stop_the_write(images, out):
     assert f"{images}/cat/nowhere.jpg: neither a file nor a link to one" in message
     assert f"{images}/cat/pipe.jpg: neither a file nor a link to one" in message
     assert f"--max_bad_images={len(BAD) + 2}" in message
-    assert content_of(out) == {}
-    assert [path.name for path in out.iterdir()] == [LOCK_FILE]
+    assert not out.exists()
+    assert not list(out.parent.glob("out*"))
 
 
 def test_bad_images_within_the_budget_are_logged_and_left_out(images, out, tmp_path, caplog):
@@ -206,7 +208,7 @@ def test_a_shard_of_bad_images_is_left_away(tmp_path, out, seed):
         f"train-0000{i}.tfrecord" for i in range(4)
     ]
     assert Manifest.load(out / "train") == manifest
-    assert len(list((out / "train").iterdir())) == 9
+    assert len(list((out / "train").iterdir())) == 3 * 4 + 1
 
 
 def test_a_class_of_bad_images_stops_the_write(images, out):
@@ -251,7 +253,7 @@ def test_an_interrupt_leaves_nothing(images, out, done):
 
     with pytest.raises(KeyboardInterrupt):
         write(WriteConfig(images=images, out=str(out)), interrupt)
-    assert [path.name for path in out.iterdir()] == [LOCK_FILE]
+    assert not list(out.parent.glob("out*"))
 
 
 def test_a_full_disk_leaves_nothing(images, out, monkeypatch):
@@ -262,7 +264,8 @@ def test_a_full_disk_leaves_nothing(images, out, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     message = refused(images=images, out=str(out))
     assert f"Writing to {out} failed: [Errno 28] No space left on device." in message
-    assert [path.name for path in out.iterdir()] == [LOCK_FILE]
+    assert list(out.parent.glob("out*")) == [out]
+    assert list(out.iterdir()) == []
 
 
 def test_whenever_the_disk_fills_up_all_splits_are_whole_or_none_is_there(
@@ -291,18 +294,32 @@ def test_whenever_the_disk_fills_up_all_splits_are_whole_or_none_is_there(
         except InputError as error:
             out = tmp_path / str(capacity)
             assert f"Writing to {out} failed: [Errno 28]" in str(error)
-            assert not list(out.glob("*.incomplete"))
-            splits = [out / "train", out / "validation"]
-            if any(split.exists() for split in splits):
+            assert not list(tmp_path.glob("*.incomplete"))
+            if out.exists():
+                splits = [out / "train", out / "validation"]
                 assert [Manifest.load(split).records for split in splits] == [36, 4]
             capacity += 1
     assert capacity > 10
-    assert {path.name for path in whole.iterdir()} == {"train", "validation", LOCK_FILE}
+    assert {path.name for path in whole.iterdir()} == {"train", "validation"}
 
 
 def test_an_out_that_cannot_be_a_folder(images, tmp_path):
     file = put(tmp_path / "file", b"")
-    assert f"Writing to {file} failed: " in refused(images=images, out=str(file))
+    assert f"--out={file} is not a folder." in refused(images=images, out=str(file))
+    below = file / "below"
+    assert f"Writing to {below} failed: " in refused(images=images, out=str(below))
+
+
+def test_a_split_is_added_to_others_only_alone(images, out):
+    write(WriteConfig(images=images, out=str(out), split="train:1"))
+    before = content_of(out)
+    message = refused(images=images, out=str(out), split="validation:.5,test:.5")
+    assert f"--out={out} is there already, and validation and test become" in message
+    assert content_of(out) == before
+    write(WriteConfig(images=images, out=str(out), split="test:1"))
+    assert {path.name for path in out.iterdir()} == {"train", "test"}
+    assert content_of(out).items() > before.items()
+    assert f"{out / 'test'} exists" in refused(images=images, out=str(out), split="test:1")
 
 
 HELD_WRITE = """
@@ -333,13 +350,13 @@ def test_a_killed_write_leaves_nothing_finished_and_a_rerun_is_the_same(
         )
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
-    assert (out / "train.incomplete").is_dir()  # it was in the middle
-    (out / "test.incomplete").mkdir()  # of a write that had another --split
-    assert not {"train", "validation"} & {path.name for path in out.iterdir()}
+    assert (durable.incomplete(out) / "train").is_dir()  # it was in the middle
+    assert not out.exists()
     with pytest.raises(InputError, match="samestep-records write"):
         Manifest.load(out / "train")
     for folder in (out, tmp_path / "undisturbed"):
         write(WriteConfig(images=images, out=str(folder), shards=3))
-        assert {path.name for path in folder.iterdir()} == {"train", "validation", LOCK_FILE}
+        assert {path.name for path in folder.iterdir()} == {"train", "validation"}
     assert content_of(out) == content_of(tmp_path / "undisturbed")
-    assert len(content_of(out)) == 2 * (3 + 3 + 1)
+    assert len(content_of(out)) == 2 * (3 * 3 + 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "out", "undisturbed"}
