@@ -178,17 +178,17 @@ class RecordReader:
         return parsed
 
     def _read(self, shard: int, length: int, offset: int) -> bytes:
-        """As _OpenFile.read; after an error that may pass, again and with the shard opened anew."""
+        """As _OpenFile.read; after an error again, with the shard opened anew, and then patiently."""
 
-        def read() -> bytes:
-            try:
-                return self._open_file(shard).read(length, offset)
-            except OSError:
-                with self._lock:
-                    self._open_files.pop(shard, None)
-                raise
+        def read_anew() -> bytes:
+            with self._lock:
+                self._open_files.pop(shard, None)  # a handle that has grown stale stays so
+            return self._open_file(shard).read(length, offset)
 
-        return patiently(read, self._paths[shard])
+        try:
+            return self._open_file(shard).read(length, offset)
+        except OSError:
+            return patiently(read_anew, self._paths[shard])
 
     def _open_file(self, shard: int) -> "_OpenFile":
         with self._lock:

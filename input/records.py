@@ -49,6 +49,12 @@ FOOTER_BYTES = 4
 # A JPEG marker that parameters follow, and their length (ITU T.81, B.1.1.3).
 _SEGMENT = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])(..)", re.DOTALL)
 _START_OF_FRAME = frozenset(bytes([0xC0 + n]) for n in range(16) if n not in (4, 8, 12))
+# How nearly all begin: a JFIF segment of 16 bytes, quantization tables of one kind or another, frame.
+_USUAL_JPEG = re.compile(
+    rb"\xff\xd8\xff\xe0\x00\x10.{14}(?:\xff\xdb\x00(?:\x43.{65}|\x84.{130}))*"
+    rb"\xff[\xc0-\xc2]...(..)(..)",
+    re.DOTALL,
+)
 
 # tensorflow/core/example/{example,feature}.proto: names, numbers and types as there.
 _EXAMPLE_PROTO = """
@@ -151,12 +157,13 @@ def parse(payload: bytes, schema: Schema = ENCODED) -> Parsed:
 
 def _only(feature: Any, key: str, kind: str) -> Any:
     """The one value of feature `key`."""
-    if key not in feature:
+    one = feature.get(key)
+    if one is None:
         raise RecordError(f"the Example has no {key}")
-    found = feature[key].WhichOneof("kind")
+    found = one.WhichOneof("kind")
     if found != kind:
         raise RecordError(f"{key} is {found or 'empty'}, not {kind}")
-    values = getattr(feature[key], kind).value
+    values = getattr(one, kind).value
     if len(values) != 1:
         raise RecordError(f"{key} has {len(values)} values, not 1")
     return values[0]
@@ -215,21 +222,26 @@ def pixel_count(image: bytes) -> int | None:
     """Height x width of a JPEG or PNG by its header, 0 where that is damaged; None for neither.
 
     Markers are found as libjpeg finds them (jdmarker.c, next_marker), so that none is hidden from
-    here and seen there. 2 us of a JPEG, 0.3 of a PNG; decoding takes 30 us or more.
+    here and seen there. 1 us, 3 where a JPEG begins unusually; decoding takes 30 us or more.
     """
+    if usual := _USUAL_JPEG.match(image):
+        return _product(usual[1], usual[2])
     kind = image_format(image)
     if kind == "png":  # IHDR comes first (PNG, 5.6)
-        return int.from_bytes(image[16:20], "big") * int.from_bytes(image[20:24], "big")
+        return _product(image[16:20], image[20:24])
     if kind is None:
         return None
     at = 2
     while found := _SEGMENT.search(image, at):
         at = found.end()
         if found[1] in _START_OF_FRAME:  # length, precision, height, width (ITU T.81, B.2.2)
-            height, width = image[at + 1 : at + 3], image[at + 3 : at + 5]
-            return int.from_bytes(height, "big") * int.from_bytes(width, "big")
+            return _product(image[at + 1 : at + 3], image[at + 3 : at + 5])
         at += int.from_bytes(found[2], "big") - 2
     return 0
+
+
+def _product(height: bytes, width: bytes) -> int:
+    return int.from_bytes(height, "big") * int.from_bytes(width, "big")
 
 
 def image_format(image_bytes: bytes) -> str | None:
