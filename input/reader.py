@@ -178,7 +178,7 @@ class RecordReader:
         return parsed
 
     def _read(self, shard: int, length: int, offset: int) -> bytes:
-        """As _OpenFile.read; after an error again, with the shard opened anew, and then patiently."""
+        """As _OpenFile.read; after an error again, with the shard opened anew, then patiently."""
 
         def read_anew() -> bytes:
             with self._lock:

@@ -49,7 +49,7 @@ FOOTER_BYTES = 4
 # A JPEG marker that parameters follow, and their length (ITU T.81, B.1.1.3).
 _SEGMENT = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])(..)", re.DOTALL)
 _START_OF_FRAME = frozenset(bytes([0xC0 + n]) for n in range(16) if n not in (4, 8, 12))
-# How nearly all begin: a JFIF segment of 16 bytes, quantization tables of one kind or another, frame.
+# How nearly all begin: a JFIF segment of 16 bytes, quantization tables, one or two each, a frame.
 _USUAL_JPEG = re.compile(
     rb"\xff\xd8\xff\xe0\x00\x10.{14}(?:\xff\xdb\x00(?:\x43.{65}|\x84.{130}))*"
     rb"\xff[\xc0-\xc2]...(..)(..)",

@@ -10,8 +10,9 @@
         loop.fit(config)
 
 Exit codes: what the command returns (None is 0); 2 for a wrong command line, setting, file, device
-or checkpoint, with one line on stderr; 75 for a run that saved and stopped on SIGTERM; 69 where
-another worker is gone; 130 for Ctrl-C; 1 with the traceback for a fault of ours.
+or checkpoint, with one line on stderr; 75 for a run that saved and stopped on a signal; 69 where
+another worker is gone; 130 for a Ctrl-C that ends at once; 1 with the traceback for a fault of
+ours.
 """
 
 import inspect
@@ -26,7 +27,7 @@ from typing import NamedTuple, NoReturn
 
 from input.foundation.errors import UserError
 from scripts import flags
-from trainer.errors import PreemptedError
+from trainer.errors import INTERRUPTED, PreemptedError
 
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
 _VERSION = ("-version", "--version")
@@ -92,7 +93,7 @@ def _perform(program: str, description: str, command: Command, argv: list[str]) 
         return _refuse(str(error), error.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130  # 128 + SIGINT, as shells count
+        return INTERRUPTED
 
 
 def _show(text: str) -> None:

@@ -93,8 +93,17 @@ class RunConfig:
         default=20, compare=False
     )
     checkpoint_every_steps: Annotated[
-        int | None, "Steps between two checkpoints. Unset: only after each epoch.", AtLeast(1)
+        int | None,
+        "Steps between two checkpoints. Unset: after each epoch, and as --checkpoint_every_minutes "
+        "says.",
+        AtLeast(1),
     ] = field(default=None, compare=False)
+    checkpoint_every_minutes: Annotated[
+        float,
+        "Minutes after which a checkpoint is saved at the next line of metrics, so that a kill "
+        "never costs an epoch. 0: not by time.",
+        AtLeast(0),
+    ] = field(default=10.0, compare=False)
     keep_checkpoints: Annotated[
         int, "Newest checkpoints that are kept, besides the best.", AtLeast(1)
     ] = field(default=3, compare=False)

@@ -4,6 +4,7 @@ from input.foundation.errors import UserError
 
 # A worker that made no step for too long ends itself with this code: EX_SOFTWARE of sysexits.h.
 STALLED = 70
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
 class TrainerError(UserError):

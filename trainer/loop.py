@@ -22,6 +22,7 @@ from trainer.skips import Skips
 from trainer.state import State
 from trainer.workers import preemption
 from trainer.workers.agreement import Sync, Workers, naming_lost_workers
+from trainer.workers.preemption import Stop
 from trainer.workers.watchdog import Pace, bounded
 
 
@@ -29,7 +30,7 @@ def fit(config: Config, hardware: Hardware) -> State:
     """Trains a run to its end, from its newest checkpoint if there is one.
 
     Whatever the hardware and however often it was stopped: the same weights. Returns the last
-    checkpoint's state. Every worker of a run calls it. Raises PreemptedError after SIGTERM.
+    checkpoint's state. Every worker of a run calls it. Raises PreemptedError after a signal.
     """
     folder = Path(config.run.run_dir)
     if not config.run.run_dir:
@@ -40,17 +41,15 @@ def fit(config: Config, hardware: Hardware) -> State:
         training = assembly.training(job)
         workers, own = job.workers, job.definition
         lock = run_dir.lock(folder) if workers.chief else nullcontext()
-        with preemption.watched() as stop_requested, lock:
+        with preemption.watched() as stop, lock:
             if workers.chief:
                 run_dir.check_complete(folder, first)
             chief = workers.from_chief(RunDefinition, own)
             run_dir.check_workers(chief or own, own, workers.index)
-            return _train(job, training, first, stop_requested)
+            return _train(job, training, first, stop)
 
 
-def _train(
-    job: Job, training: Training, first: RunDefinition | None, stop_requested: Callable[[], bool]
-) -> State:
+def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop) -> State:
     run, folder, workers = job.config.run, Path(job.config.run.run_dir), job.workers
     plan, reader = training.plan, job.readers[TRAIN]
     total_steps = plan.steps_per_epoch * run.epochs
@@ -62,7 +61,7 @@ def _train(
         run.keep_checkpoints,
     )
     state = _restore(checkpoints, workers)
-    done = state.step if state else 0
+    done, stop.saved = state.step if state else 0, state.step if state else None
     if done > total_steps:
         raise TrainerError(
             f"{folder} has done {done} steps and --epochs={run.epochs} are only {total_steps}. Set "
@@ -77,8 +76,8 @@ def _train(
     iterator = assembly.micro_batches(job, plan, done)
     trace = assembly.trace(training, iterator)
     pace = Pace(run.steps_per_call, run.stall_seconds)
-    budget = job.config.input.max_bad_records
-    sync = Sync(workers, pace, stop_requested, reader.bad_records, budget)
+    budget, clock = job.config.input.max_bad_records, SaveClock(run.checkpoint_every_minutes)
+    sync = Sync(workers, pace, lambda: stop.requested, clock.due, reader.bad_records, budget)
 
     compare = _comparison(job, training)
     skips = Skips(plan.steps_per_epoch, plan.micro_batches)
@@ -96,7 +95,9 @@ def _train(
                 monitor.evaluation(state)
             if done == total_steps:
                 break
-            stop = next_stop(
+            if state and state.step == done and sync.sync():  # during the start or the evaluation
+                raise _preempted(stop, done, total_steps)
+            end = next_stop(
                 done,
                 total_steps,
                 run.log_every_steps,
@@ -105,7 +106,7 @@ def _train(
                 plan.steps_per_epoch,
             )
             with pipeline.naming_bad_records(reader):
-                rows = advance(training.train, iterator, done, stop, sync)
+                rows = advance(training.train, iterator, done, end, sync)
             done = rows.end
             monitor.training(done, summary(rows, training.schedule))
             monitor.bad_records(reader.bad_records)
@@ -118,19 +119,34 @@ def _train(
                     compare(done)
             if (
                 rows.stopping
+                or sync.saving
                 or done % plan.steps_per_epoch == 0
                 or due(done, run.checkpoint_every_steps)
             ):
                 with bounded(pace.limit(0), f"The checkpoint of step {done} stalled."):
                     state = _save(checkpoints, done, job)
+                stop.saved = done
+                clock.restart()
             if rows.stopping:
-                raise PreemptedError(
-                    f"stopped by SIGTERM after step {done} of {total_steps}, which is saved; the "
-                    "same command resumes from there"
-                )
+                raise _preempted(stop, done, total_steps)
         assert state is not None  # there is at least one step
         monitor.card("finished", cards.end_rows(folder, state, checkpoints.best()))
     return state
+
+
+class SaveClock:
+    """Says when a checkpoint is due by time. A save changes nothing: the moment is free."""
+
+    def __init__(self, minutes: float):
+        """0 minutes: never."""
+        self._seconds = 60 * minutes
+        self.restart()
+
+    def due(self) -> bool:
+        return 0 < self._seconds <= time.monotonic() - self._start
+
+    def restart(self) -> None:
+        self._start = time.monotonic()
 
 
 class Rows(NamedTuple):
@@ -188,6 +204,13 @@ def due(done: int, every: int | None) -> bool:
 def next_stop(done: int, total: int, *periods: int | None) -> int:
     """The next step after which anything is due: the nearest multiple of a period, or the end."""
     return min(total, *(done - done % every + every for every in periods if every))
+
+
+def _preempted(stop: Stop, done: int, total: int) -> PreemptedError:
+    return PreemptedError(
+        f"stopped by {stop} after step {done} of {total}. saved: step {done}; the same command "
+        "goes on"
+    )
 
 
 def _comparison(job: Job, training: Training) -> Callable[[int], None]:

@@ -16,6 +16,8 @@ from input.foundation import durable
 from trainer import run_dir
 from trainer.state import State
 
+MOST_BYTES = 2**30  # of metrics.jsonl; a line has 300, so these are 3 million
+
 
 class Monitor:
     """All output of a run; a context manager. On a terminal a live bar, elsewhere plain lines."""
@@ -42,7 +44,11 @@ class Monitor:
         self._bad_records: set[int] = set()  # that have been shown
         if chief:
             with run_dir.writing(folder):
-                _rewind(self._metrics, first_step)
+                strange = _rewind(self._metrics, first_step)
+            if strange:
+                self.say(
+                    f"{self._metrics}: lines that samestep has not written are kept: {strange}"
+                )
             self._events = tf.summary.create_file_writer(str(folder))
         else:
             self._events = tf.summary.create_noop_writer()
@@ -158,22 +164,38 @@ def card(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
     console.print(Panel(table, title=title, title_align="left", expand=False))
 
 
-def _rewind(path: Path, step: int) -> None:
-    """Keeps the lines before a step, and the training line that ends there.
+def _rewind(path: Path, step: int) -> list[int]:
+    """Keeps the lines before a step, the training line that ends there, and what is none of ours.
 
-    What follows a checkpoint is done again, and so is the line of its evaluation.
+    What follows a checkpoint is done again, and so is the line of its evaluation. Only a last line
+    that a kill has cut short goes. Returns the numbers of the lines that are none of ours, from 1.
     """
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            content = json.loads(line)
-        except ValueError:  # the line that a kill cut short
-            break
-        if content["step"] < step or (content["step"] == step and "train/loss" in content):
-            kept.append(line + "\n")
-    durable.write(path, "".join(kept))
+    try:
+        content = durable.read(path, MOST_BYTES)
+    except FileNotFoundError:
+        return []
+    lines = content.removesuffix(b"\n").split(b"\n") if content else []
+    if content and not content.endswith(b"\n") and _step_of(lines[-1]) is None:
+        lines.pop()
+    steps = [_step_of(line) for line in lines]
+    kept = [
+        line + b"\n"
+        for line, at in zip(lines, steps, strict=True)
+        if at is None or at < step or (at == step and b'"train/loss"' in line)
+    ]
+    if b"".join(kept) != content:
+        durable.write(path, b"".join(kept))
+    return [number for number, at in enumerate(steps, 1) if at is None]
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step that a line of metrics speaks of; None where it is no such line."""
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    at = content.get("step") if isinstance(content, dict) else None
+    return at if type(at) is int else None
 
 
 def _duration(seconds: float) -> str:

@@ -17,6 +17,22 @@ FORBIDDEN = {
 }
 
 
+def test_what_kerass_own_file_may_change_is_set():
+    """~/.keras/keras.json sets these at import, and with them the bits."""
+    config = keras.config
+    before = config.floatx(), config.epsilon(), config.image_data_format()
+    config.set_floatx("float64")
+    config.set_epsilon(0.5)
+    config.set_image_data_format("channels_first")
+    try:
+        made("cnn")
+        assert (config.floatx(), config.epsilon(), config.image_data_format()) == before
+    finally:
+        config.set_floatx(before[0])
+        config.set_epsilon(before[1])
+        config.set_image_data_format(before[2])
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_nothing_rearranges_the_batch_in_front_of_the_first_layer(model):
     network = made(model, num_classes=1000)

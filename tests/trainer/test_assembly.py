@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from input.config import ResolvedInput
+from input.errors import BadRecordError
 from tests.conftest import CLASSES, THREADS, error, rewrite
 from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, run_dir
@@ -81,6 +82,15 @@ def test_another_run_is_refused(finished, data_dir):
 def test_missing_records_are_named():
     assert refused("").startswith("--data_dir is missing: ")
     assert "/nowhere/train is not a folder" in refused("/nowhere")
+
+
+def test_the_readers_have_the_runs_limits(data_dir):
+    given = settings(data_dir)
+    small = replace(given, input=replace(given.input, max_pixels=255, max_bad_records=2))
+    reader = assembly.begin(small, HARDWARE).readers["train"]
+    with pytest.raises(BadRecordError, match="256 pixels are more than --max_pixels=255"):
+        reader.read(np.arange(3))
+    assert len(reader.bad_records) == 3
 
 
 def test_splits_of_other_classes_are_refused(records):

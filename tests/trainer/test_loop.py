@@ -17,10 +17,12 @@ from tests.conftest import error
 from tests.trainer.conftest import HARDWARE, settings
 from tests.trainer.workers.runs import numbers
 from trainer import assembly, loop, step
+from trainer.checkpoint import Checkpoints
 from trainer.config import Config, Hardware
 from trainer.errors import PreemptedError, TrainerError
 from trainer.run_dir import load, save
 from trainer.run_dir import lock as folder_lock
+from trainer.workers import preemption
 from trainer.workers.agreement import Sync, Workers
 from trainer.workers.watchdog import Pace
 
@@ -151,21 +153,86 @@ def test_two_launches_in_one_directory_are_refused(finished, data_dir):
         loop.fit(settings(data_dir, run_dir), HARDWARE)
 
 
-def test_sigterm_saves_and_the_run_goes_on(finished, data_dir, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", preemption.SIGNALS)
+def test_a_signal_saves_and_the_run_goes_on(finished, data_dir, tmp_path, monkeypatch, number):
     def advance(*args, original=loop.advance):
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         return original(*args)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = {each: signal.getsignal(each) for each in preemption.SIGNALS}
     with monkeypatch.context() as patch:
         patch.setattr(loop, "advance", advance)
-        with pytest.raises(PreemptedError, match="stopped by SIGTERM after step 1 of 15") as stop:
+        with pytest.raises(PreemptedError) as stop:
             loop.fit(settings(data_dir, tmp_path), HARDWARE)
-    signal.signal(signal.SIGTERM, before)  # a process that stops ignores further ones
+    for n, handler in before.items():  # a process that stops ignores further ones
+        signal.signal(n, handler)
+    assert str(stop.value) == (
+        f"stopped by {number.name} after step 1 of 15. saved: step 1; the same command goes on"
+    )
     assert stop.value.exit_code == 75
     assert (tmp_path / "checkpoints" / "step-00000001").is_dir()
     again = loop.fit(settings(data_dir, tmp_path), HARDWARE)
     assert again.fingerprint == finished.state.fingerprint
+
+
+def test_a_signal_during_the_evaluation_makes_no_further_step(
+    finished, data_dir, tmp_path, monkeypatch
+):
+    def build(*args, original=loop.evaluate.build_evaluation):
+        evaluation = original(*args)
+
+        def interrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return evaluation()
+
+        return interrupted
+
+    before = {each: signal.getsignal(each) for each in preemption.SIGNALS}
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.evaluate, "build_evaluation", build)
+        with pytest.raises(PreemptedError, match="saved: step 5; the same command goes on"):
+            loop.fit(settings(data_dir, tmp_path), HARDWARE)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert "validation/accuracy" in json.loads(lines[-1])
+    again = loop.fit(settings(data_dir, tmp_path), HARDWARE)
+    assert again.fingerprint == finished.state.fingerprint
+
+
+def test_the_moment_of_a_save_changes_nothing(finished, data_dir, tmp_path, monkeypatch):
+    """Saved by the clock at every line of metrics, and never."""
+    saved = []
+
+    def write(self, step, *args, original=Checkpoints.save):
+        saved.append(step)
+        return original(self, step, *args)
+
+    monkeypatch.setattr(Checkpoints, "save", write)
+    config = settings(data_dir, tmp_path)
+    for minutes, expected in ((1e-9, range(1, 16)), (0.0, (5, 10, 15))):
+        run = replace(
+            config.run,
+            run_dir=str(tmp_path / str(minutes)),
+            log_every_steps=1,
+            checkpoint_every_minutes=minutes,
+        )
+        state = loop.fit(replace(config, run=run), HARDWARE)
+        assert state.fingerprint == finished.state.fingerprint
+        assert saved == list(expected)
+        saved.clear()
+
+
+def test_a_save_is_due_by_the_clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    clock, never = loop.SaveClock(2.0), loop.SaveClock(0.0)
+    for now[0], due in ((100.0, False), (219.9, False), (220.0, True), (900.0, True)):
+        assert clock.due() is due
+    assert not never.due()
+    clock.restart()
+    assert not clock.due()
 
 
 def test_a_shard_that_is_deleted_during_training_is_named(data_dir, tmp_path, monkeypatch):

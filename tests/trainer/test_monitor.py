@@ -64,6 +64,40 @@ def test_what_is_done_again_is_said_once(tmp_path):
     assert steps(tmp_path) == [(10, True), (20, True), (20, False)]
 
 
+# What may stand in metrics.jsonl that samestep has not written there.
+STRANGE = [
+    *(b"", b"5", b"{}", b"[]", b"null", b'"step"', b"{", b"\xff\xfe\x00", b'{"step": "x"}'),
+    *(b'{"step": NaN}', b'{"step": 1.5}', b'{"step": true}', b"[" * 10**5, b"9" * 5000, b"\r"),
+    *(b'{"step": null, "train/loss": 1.0}', b"x" * 10**6),
+]
+
+
+@pytest.mark.parametrize("line", STRANGE, ids=lambda line: repr(line[:20]))
+def test_a_strange_line_stops_nothing_and_is_kept(tmp_path, line, capsys):
+    path = tmp_path / "metrics.jsonl"
+    before, after = (b'{"step": %d, "train/loss": 1.0}\n' % step for step in (10, 20))
+    path.write_bytes(before + line + b"\n" + after)
+    with Monitor(tmp_path, 40, 20, 20):
+        pass
+    assert path.read_bytes() == before + line + b"\n" + after
+    assert capsys.readouterr().out == f"{path}: lines that samestep has not written are kept: [2]\n"
+    with Monitor(tmp_path, 40, 20, 10):
+        pass
+    assert path.read_bytes() == before + line + b"\n"
+
+
+@pytest.mark.parametrize("cut", range(32))
+def test_only_the_last_line_may_be_torn(tmp_path, cut):
+    path = tmp_path / "metrics.jsonl"
+    line = b'{"step": 10, "train/loss": 1.0}\n'
+    assert len(line) == 32
+    path.write_bytes(line + line[:cut])
+    with Monitor(tmp_path, 40, 20, 20):
+        pass
+    whole = cut == 31  # but for the end of the line
+    assert path.read_bytes().rstrip(b"\n") == (line + line[:cut] if whole else line[:-1])
+
+
 def test_an_evaluation_is_a_line_of_numbers_and_a_line_of_words(tmp_path, capsys):
     with Monitor(tmp_path, 40, 20, 0) as monitor:
         monitor.evaluation(GOOD)

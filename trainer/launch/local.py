@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple, TypeAlias
 
-from trainer.errors import ClusterError, PreemptedError, TrainerError
+from trainer.errors import INTERRUPTED, ClusterError, PreemptedError, TrainerError
 from trainer.launch import reaper
 from trainer.launch.config import LaunchConfig
 from trainer.workers.discovery import Cluster
@@ -28,7 +28,6 @@ MARK = "SAMESTEP_LAUNCH"  # environment variable by which a launch finds its pro
 TAIL_LINES = 40  # of the worker that failed, shown again
 BACK_OFF_SECONDS = (1, 2, 5, 15, 60)  # before the first restart, the second, ..
 INTERRUPT_SECONDS = 3  # from Ctrl-C to SIGKILL
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
 # Ends of workers, (number, exit code), and signals that the launcher has received.

@@ -46,7 +46,8 @@ class Workers:
 class Sync:
     """What all workers agree on between two calls of the traced function.
 
-    steps: of the next call, the same on all workers; 1 in the first.
+    steps: of the next call, the same on all workers; 1 in the first. saving: whether a checkpoint
+    is due by the clock.
     """
 
     def __init__(
@@ -54,25 +55,34 @@ class Sync:
         workers: Workers,
         pace: Pace,
         stop_requested: Callable[[], bool] = lambda: False,
+        save_due: Callable[[], bool] = lambda: False,
         bad_records: Collection[int] = (),
         max_bad_records: int = 0,
     ):
-        """bad_records: the indices that this worker has met, which grow while it reads."""
+        """save_due: whether it is time to save; worker 0's clock decides.
+
+        bad_records: the indices that this worker has met, which grow while it reads.
+        """
         self.steps = 1
+        self.saving = False
         self.pace = pace
         self._workers = workers
         self._stop_requested = stop_requested
+        self._save_due = save_due
         self._bad_records = bad_records
         self._max_bad_records = max_bad_records
 
     def sync(self) -> bool:
-        """Sets `steps`, by worker 0's pace; returns whether any worker was asked to stop.
+        """Sets `steps` and `saving` as worker 0 says; returns whether any was asked to stop.
 
         Raises TrainerError where the workers together have met more bad records than are allowed.
         """
-        own = [self._stop_requested(), self.pace.proposal(), len(self._bad_records)]
-        stop, proposals, bad = self._workers.gather(own).T
-        self.steps = int(proposals[0])
+        own = [
+            *(self._stop_requested(), self._save_due()),
+            *(self.pace.proposal(), len(self._bad_records)),
+        ]
+        stop, saving, proposals, bad = self._workers.gather(own).T
+        self.steps, self.saving = int(proposals[0]), bool(saving[0])
         self._check_bad_records(most=int(bad.max()))
         return bool(stop.any())
 

@@ -64,10 +64,7 @@ def _end(seconds: float, what: str) -> None:
 
 
 class Pace:
-    """How long steps take: how many fit into the next call, and when one of them has stalled.
-
-    A call must have run before `proposal` is asked for.
-    """
+    """How long steps take: how many fit into the next call, and when one of them has stalled."""
 
     def __init__(self, steps_per_call: int, stall_seconds: float | None):
         self._most = steps_per_call
@@ -79,7 +76,9 @@ class Pace:
         self._recent.append(seconds / steps)
 
     def proposal(self) -> int:
-        """Steps that take SECONDS_PER_CALL on this worker."""
+        """Steps that take SECONDS_PER_CALL on this worker; 1 while their time is not known."""
+        if not self._recent:
+            return 1
         return max(1, min(self._most, int(SECONDS_PER_CALL / self._median)))
 
     def limit(self, steps: float) -> float:

@@ -92,6 +92,16 @@ def test_worker_0_sets_the_pace_of_all(together):
     assert together(3, agreed) == [(False, 5)] * 3
 
 
+def test_worker_0s_clock_says_when_to_save(together):
+    def agreed(workers, due):
+        sync = Sync(workers, pace_of(5), save_due=lambda: workers.index in due)
+        return sync.sync(), sync.saving
+
+    for due in ([0], [0, 1]):
+        assert together(3, lambda w, due=due: agreed(w, due)) == [(False, True)] * 3
+    assert together(3, lambda w: agreed(w, [1, 2])) == [(False, False)] * 3
+
+
 @pytest.mark.parametrize("asked", [[], [0], [2], [0, 1, 2]])
 def test_all_stop_where_any_was_asked_to(together, asked):
     def stops(workers):
