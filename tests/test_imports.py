@@ -42,7 +42,7 @@ LEAF_IMPORTS = {
     "trainer.gpus": {"trainer.workers.nvidia"},
     "trainer.links": {"trainer.sums", "trainer.workers.watchdog"},
     "trainer.workers.": {"trainer.internals", "trainer.workers."},
-    "trainer.launch.": {"trainer.workers.discovery", "trainer.launch."},
+    "trainer.launch.": {"trainer.workers.discovery", "trainer.workers.progress", "trainer.launch."},
 }
 MAX_LINES = 300
 

@@ -20,7 +20,7 @@ from trainer.errors import PreemptedError, TrainerError
 from trainer.monitor import Monitor
 from trainer.skips import Skips
 from trainer.state import State
-from trainer.workers import preemption
+from trainer.workers import preemption, progress
 from trainer.workers.agreement import Sync, Workers, naming_lost_workers
 from trainer.workers.preemption import Stop
 from trainer.workers.watchdog import Pace, bounded
@@ -126,6 +126,8 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 with bounded(pace.limit(0), f"The checkpoint of step {done} stalled."):
                     state = _save(checkpoints, done, job)
                 stop.saved = done
+                if workers.chief:
+                    progress.report(done)
                 clock.restart()
             if rows.stopping:
                 raise _preempted(stop, done, total_steps)

@@ -23,7 +23,8 @@ class LaunchConfig:
     ] = None
     max_restarts: Annotated[
         int,
-        "Restarts of all workers after one has failed; a preemption does not count.",
+        "Restarts of all workers in a row, after a failure or a preemption, without a new step "
+        "saved. On Slurm and Kubernetes: after failures, all together.",
         AtLeast(0),
     ] = 3
     grace_seconds: Annotated[

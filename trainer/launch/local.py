@@ -7,27 +7,27 @@ for it, or have ended.
 import contextlib
 import os
 import queue
-import secrets
+import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from trainer.errors import INTERRUPTED, ClusterError, PreemptedError, TrainerError
-from trainer.launch import reaper
+from trainer.launch import guard
 from trainer.launch.config import LaunchConfig
+from trainer.launch.gpus import divide_gpus, visible_gpus
+from trainer.launch.output import Screen, Worker
+from trainer.workers import progress
 from trainer.workers.discovery import Cluster
 
-MARK = "SAMESTEP_LAUNCH"  # environment variable by which a launch finds its processes
-TAIL_LINES = 40  # of the worker that failed, shown again
-BACK_OFF_SECONDS = (1, 2, 5, 15, 60)  # before the first restart, the second, ..
-INTERRUPT_SECONDS = 3  # from Ctrl-C to SIGKILL
+BACK_OFF_SECONDS = (1, 2, 5, 15, 60)  # before the first restart without a new step, the second, ..
+# The last line of a traceback.
+_RAISED = re.compile(r"(\w+\.)*\w*(Error|Exception|Warning|Interrupt)\b.*")
 
 
 # Ends of workers, (number, exit code), and signals that the launcher has received.
@@ -45,44 +45,81 @@ class Ended(NamedTuple):
 def launch(command: Sequence[str], config: LaunchConfig) -> int:
     """Runs command in every worker, again after each failure, and returns the exit code.
 
-    0 where all end well. 75 after SIGTERM, which is passed on to the workers. 130 after Ctrl-C.
-    Else the code of the worker that failed first, once there are no restarts left; after 2, a wrong
-    setting, there is no restart.
+    0 where all end well. 75 after SIGTERM, SIGHUP or SIGUSR1, which the workers get as SIGTERM; 130
+    after Ctrl-C, which they get too. Else the code of the worker that failed first, once no restart
+    helps: after 2, a wrong setting; after the same error at the same step twice; after max_restarts
+    restarts in a row without a new step saved.
     """
-    logs, restarts = Path(config.logs), 0
-    logs.mkdir(parents=True, exist_ok=True)
+    guard.stand()
+    return supervise(command, config)
+
+
+def supervise(command: Sequence[str], config: LaunchConfig) -> int:
+    """As launch, in a process whose end its workers may survive."""
+    logs = Path(config.logs)
     gpus = divide_gpus(visible_gpus(os.environ), config.workers, config.gpus_per_worker)
-    with _events() as events:
-        while True:
-            attempt = _Attempt(command, config.workers, gpus, logs, events)
-            try:
-                ends, received = attempt.run(config.grace_seconds)
-            finally:
-                attempt.end()
-            if all(end.code == 0 for end in ends):
-                return 0
-            root = root_cause(ends)
-            code = root.code if root.code >= 0 else 128 - root.code
-            if received is not None:
-                return INTERRUPTED if received == signal.SIGINT else code
-            if code == PreemptedError.exit_code:
-                print("samestep-launch: preempted and saved; restarting", flush=True)
-                continue
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainerError(
+            f"--logs={logs} cannot be written: {error.strerror}. Choose another."
+        ) from None
+    reports = (logs / f".progress-{os.getpid()}").absolute()
+    screen = Screen()
+    try:
+        with _events() as events:
+            return _repeat(command, config, gpus, reports, screen, events)
+    finally:
+        reports.unlink(missing_ok=True)
+        screen.close()
+
+
+def _repeat(
+    command: Sequence[str],
+    config: LaunchConfig,
+    gpus: Sequence[Sequence[str]],
+    reports: Path,
+    screen: Screen,
+    events: Events,
+) -> int:
+    """Attempt after attempt. reports: the file in which the command reports its progress."""
+    fruitless, before, failure_before = 0, "", None
+    while True:
+        attempt = _Attempt(command, config, gpus, reports, screen, events)
+        try:
+            ends, received = attempt.run(config.grace_seconds)
+        finally:
+            attempt.end()
+        if all(end.code == 0 for end in ends):
+            return 0
+        root = root_cause(ends)
+        code = root.code if root.code >= 0 else 128 - root.code
+        if received is not None:
+            return INTERRUPTED if received == signal.SIGINT else code
+        preempted = code == PreemptedError.exit_code
+        if preempted:
+            screen.say("preempted and saved")
+        else:
             attempt.explain(root)
-            if code == TrainerError.exit_code:
-                return code
-            if restarts == config.max_restarts:
-                print(f"samestep-launch: {restarts} restarts were not enough", flush=True)
-                return code
-            seconds = BACK_OFF_SECONDS[min(restarts, len(BACK_OFF_SECONDS) - 1)]
-            restarts += 1
-            print(
-                f"samestep-launch: restart {restarts} of {config.max_restarts} in {seconds} s",
-                flush=True,
-            )
-            with contextlib.suppress(queue.Empty):  # only signals come now: all workers have ended
-                stop = events.get(timeout=seconds)
-                return INTERRUPTED if stop == signal.SIGINT else PreemptedError.exit_code
+        saved = progress.read(reports)
+        if code == TrainerError.exit_code:
+            return code
+        failure = None if preempted else (saved, attempt.raised(root))
+        if failure is not None and failure == failure_before and failure[1]:
+            screen.say("the same error at the same step: another restart does not help")
+            return code
+        fruitless = 0 if saved != before else fruitless + 1
+        before, failure_before = saved, failure
+        if fruitless > config.max_restarts:
+            screen.say(f"{config.max_restarts} restarts without a new step were not enough")
+            return code
+        seconds = BACK_OFF_SECONDS[min(max(fruitless - 1, 0), len(BACK_OFF_SECONDS) - 1)]
+        counted = f"restart {fruitless} of {config.max_restarts}" if fruitless else "restart"
+        after = f"after step {saved}" if saved else "from the start"
+        screen.say(f"{counted} in {seconds} s, {after}")
+        with contextlib.suppress(queue.Empty):  # only signals come now: all workers have ended
+            stop = events.get(timeout=seconds)
+            return INTERRUPTED if stop == signal.SIGINT else PreemptedError.exit_code
 
 
 def root_cause(ends: Sequence[Ended]) -> Ended:
@@ -94,82 +131,63 @@ def root_cause(ends: Sequence[Ended]) -> Ended:
     return (own or hung or failed)[0]
 
 
-def visible_gpus(environment: Mapping[str, str]) -> list[str]:
-    """Names of the GPUs that a process of this environment may use; TensorFlow is not asked."""
-    chosen = environment.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name not in ("", "-1")]
-    driver = Path("/proc/driver/nvidia/gpus")
-    return [str(i) for i in range(len(list(driver.iterdir())))] if driver.is_dir() else []
-
-
-def divide_gpus(gpus: Sequence[str], workers: int, per_worker: int | None) -> list[list[str]]:
-    """The GPUs of each worker. Raises TrainerError where there are too few."""
-    count = len(gpus) // workers if per_worker is None else per_worker
-    if count * workers > len(gpus) or (per_worker is None and count * workers < len(gpus)):
-        raise TrainerError(
-            f"{len(gpus)} GPUs cannot be divided evenly over {workers} workers"
-            + (f" of {per_worker}" if per_worker else "")
-            + ". Set --workers or --gpus_per_worker."
-        )
-    return [list(gpus[i * count : (i + 1) * count]) for i in range(workers)]
-
-
 class _Attempt:
     """All workers from their start to the end of the last."""
 
     def __init__(
         self,
         command: Sequence[str],
-        workers: int,
+        config: LaunchConfig,
         gpus: Sequence[Sequence[str]],
-        logs: Path,
+        reports: Path,
+        screen: Screen,
         events: Events,
     ):
         self._events = events
-        self._mark = f"{MARK}={secrets.token_hex(8)}"
-        self._tails: list[deque[str]] = [deque(maxlen=TAIL_LINES) for _ in range(workers)]
+        self._screen = screen
         self._stopping: set[int] = set()
-        # It outlives this process, and then kills the workers.
-        self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__, self._mark],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
-        addresses = tuple(f"127.0.0.1:{port}" for port in _free_ports(workers))
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._readers: list[threading.Thread] = []
-        for worker in range(workers):
-            environment = {
-                **os.environ,
-                "TF_CONFIG": Cluster(addresses, worker).tf_config(),
-                "PYTHONUNBUFFERED": "1",
-                MARK: self._mark.partition("=")[2],
-            }
-            if any(gpus):
-                environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[worker])
-            try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    start_new_session=True,  # Ctrl-C is the launcher's to pass on
-                )
-            except OSError as error:
-                self.end()
-                raise TrainerError(f"{command[0]} cannot be started: {error.strerror}.") from None
-            self._processes.append(process)
-            log = (logs / f"worker-{worker}.log").open("ab")
-            self._readers.append(self._thread(self._copy, worker, process.stdout, log))
-            self._thread(self._wait, worker, process)
+        self._workers: list[Worker] = []
+        self._copying: list[threading.Thread] = []
+        addresses = tuple(f"127.0.0.1:{port}" for port in _free_ports(config.workers))
+        try:
+            for number in range(config.workers):
+                environment = {
+                    **os.environ,
+                    "TF_CONFIG": Cluster(addresses, number).tf_config(),
+                    "PYTHONUNBUFFERED": "1",
+                    progress.VARIABLE: str(reports),
+                }
+                if any(gpus):
+                    environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[number])
+                log = Path(config.logs) / f"worker-{number}.log"
+                self._start(number, command, environment, Worker(number, log, screen))
+        except OSError as error:
+            self.end()
+            what = error.filename or command[0]
+            raise TrainerError(f"{what} cannot be started or written: {error.strerror}.") from None
+
+    def _start(
+        self, number: int, command: Sequence[str], environment: Mapping[str, str], worker: Worker
+    ) -> None:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the launcher's to pass on
+        )
+        self._processes.append(process)
+        self._workers.append(worker)
+        self._copying.append(self._thread(worker.copy, process.stdout))
+        self._thread(self._wait, number, process)
 
     def run(self, grace_seconds: float) -> tuple[list[Ended], signal.Signals | None]:
         """How the workers ended, in this order, and which signal the launcher received, if any."""
         ends: list[Ended] = []
         received: signal.Signals | None = None
-        deadline: float | None = None
+        deadline: float | None = None  # of SIGKILL; nothing postpones it
         while len(ends) < len(self._processes):
             try:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -179,26 +197,31 @@ class _Attempt:
                 deadline = None
                 continue
             if isinstance(event, signal.Signals):
+                again = received == event == signal.SIGINT
                 received = received or event
-                self._stop(event)
-                grace = INTERRUPT_SECONDS if event == signal.SIGINT else grace_seconds
-                deadline = time.monotonic() + grace
+                if again:
+                    self._stop(signal.SIGKILL)
+                    continue
+                self._stop(signal.SIGINT if event == signal.SIGINT else signal.SIGTERM)
+                deadline = deadline or time.monotonic() + grace_seconds
                 continue
             worker, code = event
             ends.append(Ended(worker, code, worker in self._stopping))
-            if code != 0 and deadline is None and len(ends) < len(self._processes):
-                # A worker that was preempted has told the others, which save and end too.
-                if code != PreemptedError.exit_code:
+            if len(ends) == len(self._processes):
+                break
+            if code == 0:
+                self._screen.say(f"worker {worker} ended with 0, others go on")
+            elif deadline is None:
+                if code != PreemptedError.exit_code:  # it has told the others, which save too
                     self._stop(signal.SIGTERM)
                 deadline = time.monotonic() + grace_seconds
         return ends, received
 
     def end(self) -> None:
         """Kills all processes that the workers have left behind."""
-        reaper.kill(self._mark)
-        self._reaper.communicate()  # closes its stdin, and waits for it
-        for reader in self._readers:
-            reader.join(timeout=5)
+        guard.kill_descendants()
+        for copying in self._copying:
+            copying.join(timeout=5)
 
     def explain(self, root: Ended) -> None:
         """Shows the end of a worker's output."""
@@ -206,10 +229,14 @@ class _Attempt:
         how = f"by {signals[root.code]}" if root.code in signals else f"with exit code {root.code}"
         if root.stopped:
             how = f"{how}, after it no longer reacted to SIGTERM"
-        print(f"\nsamestep-launch: worker {root.worker} ended {how}. Its last lines:")
-        for line in self._tails[root.worker]:
-            print(f"    {line}")
-        sys.stdout.flush()
+        self._screen.say(f"worker {root.worker} ended {how}. Its last lines:")
+        for line in self._workers[root.worker].tail:
+            self._screen.show(f"    {line}\n")
+
+    def raised(self, root: Ended) -> str:
+        """The exception that ended a worker, as the last line of its traceback says."""
+        lines = list(self._workers[root.worker].tail)
+        return next((line for line in reversed(lines) if _RAISED.match(line)), "")
 
     def _stop(self, number: signal.Signals) -> None:
         for worker, process in enumerate(self._processes):
@@ -217,16 +244,6 @@ class _Attempt:
                 self._stopping.add(worker)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, number)
-
-    def _copy(self, worker: int, output: IO[bytes], log: IO[bytes]) -> None:
-        with output, log:
-            for line in output:
-                log.write(line)
-                log.flush()
-                text = line.decode(errors="replace").rstrip("\n")
-                self._tails[worker].append(text)
-                # In one write: print's own newline is another, and a thread may get in between.
-                print(f"[{worker}] {text}\n", end="", flush=True)
 
     def _wait(self, worker: int, process: subprocess.Popen[bytes]) -> None:
         self._events.put((worker, process.wait()))
@@ -252,12 +269,13 @@ def _free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def _events() -> Iterator[Events]:
-    """A queue for the ends of workers, which SIGINT and SIGTERM are put into too."""
+    """A queue for the ends of workers, which signals are put into too."""
     events: Events = queue.SimpleQueue()  # safe to put into from a signal handler
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {n: signal.signal(n, lambda n, _: events.put(signal.Signals(n))) for n in numbers}
+    numbers = [n for n in guard.SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+    for number in numbers:
+        signal.signal(number, lambda n, _: events.put(signal.Signals(n)))
     try:
         yield events
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in numbers:  # a repeated one would change the exit code
+            signal.signal(number, signal.SIG_IGN)

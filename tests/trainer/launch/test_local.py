@@ -1,6 +1,5 @@
 """Workers of this machine: their logs, their ends, restarts, and nothing that survives."""
 
-import io
 import json
 import os
 import signal
@@ -8,14 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.trainer.workers.runs import launch_of
-from trainer.errors import TrainerError
 from trainer.launch import local
-from trainer.launch.config import LaunchConfig
 from trainer.launch.local import Ended
 
 
@@ -30,60 +28,179 @@ def test_every_worker_has_its_prefix_its_log_and_its_number(tmp_path):
             assert f"[{worker}] {line}" in done.stdout.splitlines()
 
 
-def test_a_line_of_a_worker_is_one_write(tmp_path, monkeypatch):
-    """So that lines of several workers, each shown by a thread of its own, are never joined."""
-    written = []
-
-    class Stdout(io.StringIO):
-        def write(self, text):
-            written.append(text)
-            return len(text)
-
-    monkeypatch.setattr(sys, "stdout", Stdout())
-    config = LaunchConfig(workers=2, logs=str(tmp_path))
-    assert local.launch(["echo", "said"], config) == 0
-    assert sorted(filter(None, written)) == ["[0] said\n", "[1] said\n"]
-
-
 def test_the_root_cause_comes_first_and_its_code_is_returned(tmp_path):
     one_fails = "if [[ $TF_CONFIG == *'\"index\": 1'* ]]; then echo because; exit 7; fi; sleep 600"
     flags = ("--workers=3", "--max_restarts=1", "--grace_seconds=2")
     done = launch_of(one_fails, *flags, tmp_path=tmp_path)
     assert done.returncode == 7
     assert done.stdout.count("worker 1 ended with exit code 7. Its last lines:\n    because") == 2
-    assert "restart 1 of 1 in 1 s" in done.stdout
-    assert "1 restarts were not enough" in done.stdout
+    assert "restart 1 of 1 in 0 s" in done.stdout
+    assert "1 restarts without a new step were not enough" in done.stdout
 
 
-def test_a_wrong_setting_is_not_tried_again_and_preemption_always(tmp_path):
-    assert launch_of("exit 2", tmp_path=tmp_path).returncode == 2
-    once = f"mkdir {tmp_path / 'seen'} && exit 75; exit 0"
-    done = launch_of(once, "--max_restarts=0", tmp_path=tmp_path)
-    assert (done.returncode, "preempted and saved" in done.stdout) == (0, True)
+def attempts_of(script: str, *flags: str, tmp_path) -> tuple[int, int, str]:
+    """Exit code, how often the script ran, and what was said."""
+    ran = tmp_path / "ran"
+    done = launch_of(f"echo >> {ran}; {script}", *flags, tmp_path=tmp_path)
+    return done.returncode, len(ran.read_text()), done.stdout
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(tmp_path, monkeypatch):
+    """Launches that start processes of their own, with restarts at once."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'scripts.launch':\n"
+        "            from trainer.launch import local\n"
+        "            local.BACK_OFF_SECONDS = (0,)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def test_a_wrong_setting_is_not_tried_again(tmp_path):
+    code, ran, _ = attempts_of("exit 2", tmp_path=tmp_path)
+    assert (code, ran) == (2, 1)
+
+
+def test_restarts_without_a_new_step_are_counted(tmp_path):
+    for code in (1, 75):
+        folder = tmp_path / str(code)
+        folder.mkdir()
+        found, ran, said = attempts_of(f"exit {code}", "--max_restarts=2", tmp_path=folder)
+        assert (found, ran) == (code, 3)
+        assert "restart 2 of 2 in 0 s, from the start" in said
+        assert "2 restarts without a new step were not enough" in said
+
+
+@pytest.mark.parametrize("code", [1, 75])
+def test_a_new_step_counts_anew(tmp_path, code):
+    """Five attempts that save a step each, and a sixth that ends well."""
+    step = f"wc -l < {tmp_path / 'ran'} > $SAMESTEP_PROGRESS; [ $(wc -l < {tmp_path / 'ran'}) = 6 ]"
+    found, ran, said = attempts_of(f"{step} || exit {code}", "--max_restarts=0", tmp_path=tmp_path)
+    assert (found, ran) == (0, 6)
+    assert "restart in 0 s, after step 5" in said
+    assert not list((tmp_path / "logs").glob(".progress-*"))
+
+
+def test_the_same_error_at_the_same_step_is_not_tried_again(tmp_path):
+    failing = "python3 -c 'raise ValueError(7)'; exit 1"
+    code, ran, said = attempts_of(failing, "--max_restarts=9", tmp_path=tmp_path)
+    assert (code, ran) == (1, 2)
+    assert "the same error at the same step: another restart does not help" in said
+
+
+def test_another_error_or_step_is_tried_again(tmp_path):
+    other = f'python3 -c "raise ValueError($(wc -l < {tmp_path / "ran"}))"; exit 1'
+    code, ran, _ = attempts_of(other, "--max_restarts=3", tmp_path=tmp_path)
+    assert (code, ran) == (1, 4)
+    (tmp_path / "ran").unlink()
+    step = f"wc -l < {tmp_path / 'ran'} > $SAMESTEP_PROGRESS; [ $(wc -l < {tmp_path / 'ran'}) = 4 ]"
+    same = f"{step} || {{ python3 -c 'raise ValueError(7)'; exit 1; }}"
+    assert attempts_of(same, "--max_restarts=0", tmp_path=tmp_path)[:2] == (0, 4)
+
+
+def test_a_worker_that_ends_early_is_said(tmp_path):
+    first = "if [[ $TF_CONFIG == *'\"index\": 0'* ]]; then exit 0; fi; until [ -e {} ]; do :; done"
+    ended = tmp_path / "logs" / "worker-0.log"
+    script = first.format(tmp_path / "go")
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "scripts.launch", "--workers=2"),
+            *(f"--logs={ended.parent}", "--", "bash", "-c", script),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "samestep-launch: worker 0 ended with 0, others go on\n"
+        (tmp_path / "go").touch()
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_are_passed_on_as_sigterm_and_repeated_ones_postpone_nothing(tmp_path, number):
+    saves = "trap 'echo got it' TERM; echo ready; while :; do sleep 0.05; done"
+    with launching(tmp_path, saves, "--grace_seconds=2") as process:
+        assert process.stdout.readline() == "[0] ready\n"
+        start = time.monotonic()
+        while process.poll() is None:
+            process.send_signal(number)
+            time.sleep(0.1)  # the load, not what is waited for
+        assert 2 <= time.monotonic() - start < 10
+        assert "[0] got it\n" in process.stdout
+    assert process.returncode == 128 + signal.SIGKILL
+
+
+def test_the_first_ctrl_c_lets_workers_save_and_the_second_kills(tmp_path):
+    saves = "trap 'echo saving' INT; echo ready; while :; do sleep 0.05; done"
+    with launching(tmp_path, saves, "--grace_seconds=600") as process:
+        assert process.stdout.readline() == "[0] ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "[0] saving\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+
+
+def launching(tmp_path, script: str, *flags: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "scripts.launch", f"--logs={tmp_path / 'logs'}", *flags),
+            *("--", "bash", "-c", script),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_logs_that_cannot_be_written_are_one_line(tmp_path):
+    (tmp_path / "logs").touch()
+    done = launch_of("true", tmp_path=tmp_path)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"error: --logs={tmp_path}/logs cannot be written: File exists. Choose another.\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_nothing_survives_the_launcher(tmp_path, number):
-    """Not even what left the worker's session: SIGKILL and Ctrl-C."""
+@pytest.mark.parametrize("who", ["the one that waits", "the one that works"])
+def test_nothing_survives_the_launcher(tmp_path, number, who):
+    """Not even what left the worker's session, or has no environment: SIGKILL and Ctrl-C."""
     mark = f"sleep 86{os.getpid()}"
     with subprocess.Popen(
         [
             *(sys.executable, "-m", "scripts.launch", "--workers=2"),
-            *(f"--logs={tmp_path / 'logs'}", "--", "bash", "-c"),
-            f"trap '' INT TERM; setsid {mark} & {mark}; true",
+            *(f"--logs={tmp_path / 'logs'}", "--grace_seconds=1", "--", "bash", "-c"),
+            f"trap '' INT TERM; setsid {mark} & (env -i setsid {mark} &) ; {mark}; true",
         ],
         cwd=ROOT,
     ) as process:
         count = lambda: len(  # noqa: E731
             subprocess.run(["pgrep", "-f", f"^{mark}"], capture_output=True).stdout.split()
         )
-        wait_for(lambda: count() == 4)
-        process.send_signal(number)
+        wait_for(lambda: count() == 6)
+        target = process.pid
+        if who == "the one that works":
+            (target,) = children_of(process.pid)
+        os.kill(target, number)
         start = time.monotonic()
         process.wait()
         wait_for(lambda: count() == 0)
     assert time.monotonic() - start < 10
-    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    killed = -signal.SIGKILL if who == "the one that waits" else 128 + signal.SIGKILL
+    assert process.returncode == (130 if number == signal.SIGINT else killed)
+
+
+def children_of(process: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{process}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
@@ -106,14 +223,3 @@ def wait_for(happened: Callable[[], bool]) -> None:
 )
 def test_the_root_cause(ends, root):
     assert local.root_cause(ends).worker == root
-
-
-def test_gpus_are_divided():
-    assert local.divide_gpus(["0", "1", "2", "3"], 2, None) == [["0", "1"], ["2", "3"]]
-    assert local.divide_gpus(["4", "5", "6"], 2, 1) == [["4"], ["5"]]
-    assert local.divide_gpus([], 3, None) == [[], [], []]
-    for gpus, workers, each in ((["0"], 2, 1), (["0", "1", "2"], 2, None), ([], 1, 1)):
-        with pytest.raises(TrainerError, match=f"{len(gpus)} GPUs cannot be divided evenly"):
-            local.divide_gpus(gpus, workers, each)
-    assert local.visible_gpus({"CUDA_VISIBLE_DEVICES": "GPU-a,3"}) == ["GPU-a", "3"]
-    assert local.visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []
