@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -104,7 +105,7 @@ def load_index(manifest: Manifest) -> Index:
 
 def find_splits(folder: Path) -> list[tuple[str, Path]]:
     """Name and folder of each split in a data_dir, or of the one that `folder` is. InputError."""
-    if (folder / MANIFEST_FILE).is_file():
+    if os.path.lexists(folder / MANIFEST_FILE):
         return [(folder.name, folder)]
     names = [name for name in dict.fromkeys(SPLITS.values()) if (folder / name).is_dir()]
     if not names:
@@ -120,18 +121,16 @@ def save(manifest: Manifest) -> None:
 
 def _read(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder} is not a folder. A split is a folder of records; make one from images with "
-            f"samestep-records write --images=DIR --out={folder.parent}"
-        )
-    if not path.is_file():
-        raise InputError(
-            f"{path} is missing: {folder} holds no finished split. Make one from images with "
-            f"samestep-records write --images=DIR --out={folder.parent}"
-        )
     try:
         file = typed_json.load(ManifestFile, path)
+    except (FileNotFoundError, NotADirectoryError):
+        found = f"{path} is missing: {folder} holds no finished split"
+        if not folder.is_dir():
+            found = f"{folder} is not a folder. A split is a folder of records"
+        raise InputError(
+            f"{found}. Make one from images with samestep-records write --images=DIR "
+            f"--out={folder.parent}"
+        ) from None
     except OSError as error:
         raise broken(folder, f"{path} cannot be read: {error.strerror}") from None
     except typed_json.JsonError as error:

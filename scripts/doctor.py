@@ -5,6 +5,7 @@ samestep-doctor --data_dir=DATA --model=cnn --global_batch_size=64
 
 from typing import NoReturn
 
+from input.foundation.text import one_line
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
 from trainer.config import Config, Examination, Hardware
@@ -19,7 +20,7 @@ def examine(config: Config, hardware: Hardware, examination: Examination) -> Non
     from trainer import doctor
 
     for check, found in doctor.examine(config, hardware, examination.trace_gpus):
-        print(f"ok  {check:<12}{found}", flush=True)
+        print(one_line(f"ok  {check:<12}{found}"), flush=True)
 
 
 if __name__ == "__main__":

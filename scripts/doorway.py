@@ -15,21 +15,32 @@ another worker is gone; 130 for a Ctrl-C that ends at once; 1 with the traceback
 ours.
 """
 
+import errno
 import inspect
 import platform
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from input.foundation import retry
 from input.foundation.errors import UserError
+from input.foundation.text import one_line
 from scripts import flags
 from trainer.errors import INTERRUPTED, PreemptedError
 
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
+# What the user's files, folders and disks bring about; other errors of the system are our faults.
+_OF_THE_SYSTEM = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        *(errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ENXIO),
+        *retry.PASSING,
+    }
+)
 _VERSION = ("-version", "--version")
 
 
@@ -89,8 +100,13 @@ def _perform(program: str, description: str, command: Command, argv: list[str]) 
     except PreemptedError as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM:
+            raise
+        path = error.filename or "a file"
+        return _refuse(f"{path} cannot be used: {error.strerror}. Repair that, or use another.")
     except UserError as error:
-        return _refuse(str(error), error.exit_code)
+        return _refuse(error.message, error.exit_code, error.details)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -101,8 +117,9 @@ def _show(text: str) -> None:
     print(text)
 
 
-def _refuse(message: str, exit_code: int = 2) -> int:
-    print(f"error: {message}", file=sys.stderr)
+def _refuse(message: str, exit_code: int = 2, details: Sequence[str] = ()) -> int:
+    lines = [f"error: {message}", *(f"  {detail}" for detail in details)]
+    print(*map(one_line, lines), sep="\n", file=sys.stderr)
     return exit_code
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
+from input.foundation.text import one_line
 from input.manifest import Manifest
 from input.prepare.config import IndexConfig, ShowConfig, VerifyConfig, WriteConfig
 from scripts.doorway import Command, enter_command
@@ -70,7 +71,7 @@ def verify(config: VerifyConfig) -> int:
     with _meter("records") as meter:
         found = verify.verify(config, meter)
     for line in found.lines():
-        print(line)
+        print(one_line(line))
     print(found.summary())
     return 1 if found.problems else 0
 
@@ -93,7 +94,7 @@ def show(config: ShowConfig) -> None:
         print("  records of each class")
         manifest = each.manifest
         for name, count in zip(manifest.classes, manifest.records_per_class, strict=True):
-            print(f"  {count:>12,}  {name}")
+            print(f"  {count:>12,}  {one_line(name)}")
     if config.sheet or config.html:
         rows = list(show.rows(config))
         if len(descriptions[0].manifest.classes) > show.CLASSES:

@@ -6,14 +6,17 @@ optimizer) and state.json. A folder gets this name by a rename after all of it i
 
 import hashlib
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from input.foundation import durable, typed_json
+from input.foundation.retry import patiently
 from trainer import internals, run_dir
 from trainer.errors import TrainerError
 from trainer.state import EvaluationResult, State
@@ -119,9 +122,11 @@ class Checkpoints:
             damaged[path] = reason
             say(f"checkpoint {path} is damaged: {reason}; trying an earlier one")
         if damaged:
+            path = next(reversed(damaged))  # the last one that was tried
             raise TrainerError(
-                f"No checkpoint in {self._folder} is sound, or they are of another version of "
-                "samestep. Remove the folder to start from step 0."
+                f"No checkpoint in {self._folder} is sound, or they are of another model or "
+                f"version of samestep. {path}: {damaged[path]}. Remove the folder to start from "
+                "step 0."
             )
         return None
 
@@ -175,10 +180,13 @@ class Checkpoints:
 
     def _damage(self, state: State) -> str | None:
         for name, expected in state.files.items():
-            path = self._path(state.step) / name
-            if not path.is_file():
+            try:
+                found = patiently(partial(_sha256, path := self._path(state.step) / name), path)
+            except FileNotFoundError:
                 return f"{name} is missing"
-            if _sha256(path) != expected:
+            except OSError as error:
+                return f"{name} cannot be read: {error.strerror}"
+            if found != expected:
                 return f"{name} is not what was written"
         return None
 
@@ -192,9 +200,7 @@ class Checkpoints:
             status = self._checkpoint.read(str(self._path(state.step) / "weights"))
             status.assert_existing_objects_matched()
         except (AssertionError, ValueError) as error:  # a variable too many; another shape
-            raise TrainerError(
-                f"{self._path(state.step)} holds another model: {str(error).splitlines()[0]}"
-            ) from None
+            return f"it holds another model, or a part of one: {str(error).splitlines()[0]}"
         except tf.errors.OpError as error:
             return internals.error_reason(error)
         if self._partial:
@@ -223,5 +229,5 @@ def _by_accuracy(states: list[State]) -> list[State]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with os.fdopen(durable.open_regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

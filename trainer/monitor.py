@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from input.foundation import durable
+from input.foundation.text import one_line
 from trainer import run_dir
 from trainer.state import State
-
-MOST_BYTES = 2**30  # of metrics.jsonl; a line has 300, so these are 3 million
 
 
 class Monitor:
@@ -83,7 +82,7 @@ class Monitor:
 
     def say(self, text: str) -> None:
         """One line."""
-        self._console.print(text, markup=False)
+        self._console.print(one_line(text), markup=False)
 
     def card(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """A titled table of two columns."""
@@ -160,7 +159,8 @@ def card(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(value))  # as a str, [red] in a class's name would be markup
+        # As a str, [red] in a class's name would be markup.
+        table.add_row(name, Text(one_line(value)))
     console.print(Panel(table, title=title, title_align="left", expand=False))
 
 
@@ -171,7 +171,7 @@ def _rewind(path: Path, step: int) -> list[int]:
     that a kill has cut short goes. Returns the numbers of the lines that are none of ours, from 1.
     """
     try:
-        content = durable.read(path, MOST_BYTES)
+        content = durable.read(path, run_dir.MOST_METRICS)
     except FileNotFoundError:
         return []
     lines = content.removesuffix(b"\n").split(b"\n") if content else []

@@ -12,15 +12,16 @@ from trainer.errors import TrainerError
 
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
 CHECKPOINTS, METRICS_FILE = "checkpoints", "metrics.jsonl"
+MOST_METRICS = 2**30  # bytes of metrics.jsonl; a line has 300, so these are 3 million
 
 
 def find(run_dir: str | Path) -> RunDefinition | None:
     """The run in a folder, or None where there is none yet. Raises TrainerError."""
     path = Path(run_dir) / CONFIG_FILE
-    if not path.is_file():
-        return None
     try:
         return typed_json.load(RunDefinition, path)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise TrainerError(f"{path} cannot be read: {error.strerror}.") from None
     except typed_json.JsonError as error:
@@ -55,7 +56,7 @@ def check_complete(run_dir: Path, first: RunDefinition | None) -> None:
     checkpoints, metrics = run_dir / CHECKPOINTS, run_dir / METRICS_FILE
     try:
         saved = checkpoints.is_dir() and any(checkpoints.glob("step-*"))
-        recorded = metrics.read_bytes() if metrics.is_file() else b""
+        recorded = durable.read(metrics, MOST_METRICS) if metrics.exists() else b""
     except OSError as error:
         raise TrainerError(f"{run_dir} cannot be read: {error}.") from None
     if first is None and (saved or recorded):

@@ -27,24 +27,26 @@ def read(path: Path, most: int) -> bytes:
         with open(open_regular(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > most:
-                raise OSError(errno.EFBIG, f"{size} bytes, and at most {most} can be right")
+                reason = f"{size} bytes, and at most {most} can be right"
+                raise OSError(errno.EFBIG, reason, str(path))
             return file.read()
 
     return patiently(content, path)
 
 
-def open_regular(path: Path) -> int:
-    """A descriptor for reading a regular file; an OSError for any other.
+def open_regular(path: Path, how: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file, for reading unless `how` says otherwise; else an OSError.
 
     Opening a named pipe would wait for ever, and a device may have no end.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, how | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISREG(kind):
         return descriptor
     os.close(descriptor)
     number = errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
-    raise OSError(number, "Is a directory" if stat.S_ISDIR(kind) else "Not a regular file")
+    reason = "Is a directory" if stat.S_ISDIR(kind) else "Not a regular file"
+    raise OSError(number, reason, str(path))
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -127,7 +129,7 @@ def lock(path: Path) -> IO[str]:
     Whoever holds it may remove the file. Raises BlockingIOError where another process holds it.
     """
     while True:
-        file = path.open("a")
+        file = os.fdopen(open_regular(path, os.O_WRONLY | os.O_CREAT), "a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):

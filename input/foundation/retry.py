@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from input.foundation.text import one_line
+
 Content = TypeVar("Content")
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ def patiently(read: Callable[[], Content], path: Path) -> Content:
         except OSError as error:
             if error.errno not in PASSING:
                 raise
-            log.warning("%s: %s; reading it again in %g s", path, error.strerror, pause)
+            place = one_line(str(path))
+            log.warning("%s: %s; reading it again in %g s", place, error.strerror, pause)
             time.sleep(pause)
     return read()

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from input.foundation import durable
 from input.foundation.errors import UserError
+from input.foundation.text import one_line
 
 Content = TypeVar("Content")
 
@@ -30,8 +31,7 @@ class JsonError(UserError):
     """A file's content is not what its type says; the message names the file and the key."""
 
     def __init__(self, message: str):
-        printable = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-        super().__init__(_cut(printable, 500))
+        super().__init__(_cut(one_line(message), 500))
 
 
 def load(content_type: type[Content], path: Path) -> Content:

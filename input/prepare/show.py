@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from input import randomness
 from input.errors import InputError
+from input.foundation.text import one_line
 from input.manifest import Manifest, find_splits
 from input.prepare.config import ShowConfig
 from input.reader import RecordReader
@@ -150,7 +151,8 @@ def sheet(found: list[Row], per_class: int) -> Image.Image:
     draw.text((half + 3 * GAP, 2), "as training sees them", "black")
     for line, row in enumerate(found):
         top = LINE + line * (LINE + size + GAP)
-        draw.text((GAP, top + 2), f"{row.split}: {row.name} ({row.records:,})", "black")
+        title = one_line(f"{row.split}: {row.name} ({row.records:,})")
+        draw.text((GAP, top + 2), title, "black")
         for left, views in ((GAP, row.before), (half + 3 * GAP, row.after)):
             for i, view in enumerate(views):
                 place = (left + i * (size + GAP), top + LINE)
@@ -170,12 +172,14 @@ def page(descriptions: list[Description], found: list[Row]) -> str:
     for each in descriptions:
         pairs = zip(each.manifest.classes, each.manifest.records_per_class, strict=True)
         lines += [
-            f"<tr><td>{escape(each.split)}<td>{escape(name)}<td>{count:,}</tr>"
+            f"<tr><td>{escape(each.split)}<td>{escape(one_line(name))}<td>{count:,}</tr>"
             for name, count in pairs
         ]
     lines.append("</table>")
     for row in found:
-        lines.append(f"<h2>{escape(row.split)}: {escape(row.name)} ({row.records:,})</h2>")
+        lines.append(
+            f"<h2>{escape(row.split)}: {escape(one_line(row.name))} ({row.records:,})</h2>"
+        )
         for what, views in (("evaluation", row.before), ("training", row.after)):
             lines.append(f"<p>as {what} sees them<br>")
             lines += [f'<img alt="" src="data:image/png;base64,{_png(view)}">' for view in views]

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from input.errors import InputError
 from input.foundation import durable
+from input.foundation.text import one_line
 from input.manifest import Manifest, save
 from input.prepare import folders, tables
 from input.prepare.config import WriteConfig
@@ -159,12 +160,12 @@ def _judge(config: WriteConfig, bad: list[_Outcome], manifests: dict[str, Manife
     if len(bad) > config.max_bad_images:
         more = [f"and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
         raise InputError(
-            "\n  ".join([f"Bad images: {len(bad)}", *lines[:LISTED], *more])
-            + "\nRepair or remove them, or leave them out with "
-            f"--max_bad_images={len(bad)}. Nothing was written."
+            f"Bad images: {len(bad)}. Repair or remove them, or leave them out with "
+            f"--max_bad_images={len(bad)}. Nothing was written.",
+            [*lines[:LISTED], *more],
         )
     for line in lines:
-        log.warning("Left out %s", line)
+        log.warning("Left out %s", one_line(line))
     for split, manifest in manifests.items():
         for name, records in zip(manifest.classes, manifest.records_per_class, strict=True):
             if not records:

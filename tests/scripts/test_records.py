@@ -66,3 +66,26 @@ def test_write_reports_its_tenths_its_splits_and_the_next_command(tmp_path):
     assert total.endswith(", 1 images left out")
     data, runs = f"'{tmp_path}/my data'", "'runs/my data'"
     assert following == f"Next: samestep-train --data_dir={data} --run_dir={runs}"
+
+
+def test_names_that_would_drive_a_terminal_are_shown_escaped(tmp_path):
+    """Classes and files with escape sequences and line ends, in each command's output."""
+    for label in ("c\x1b[2Jat", "do\ng\u202e"):
+        folder = tmp_path / "images" / label
+        folder.mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    (tmp_path / "images" / "c\x1b[2Jat" / "b\x1b]0;title\x07\nad.png").write_bytes(b"")
+    write = ("write", f"--images={tmp_path}/images", f"--out={tmp_path}/data")
+    refused = python("-m", "scripts.records", *write)
+    place = rf"{tmp_path}/images/c\x1b[2Jat/b\x1b]0;title\x07\nad.png: empty"
+    assert f"  {place}\n" in refused.stderr
+    written = python("-m", "scripts.records", *write, "--max_bad_images=1")
+    assert f"Left out {place}\n" in written.stderr
+    html = tmp_path / "page.html"
+    shown = python("-m", "scripts.records", "show", f"{tmp_path}/data", f"--html={html}")
+    assert "9  c\\x1b[2Jat\n" in shown.stdout and "9  do\\ng\\u202e\n" in shown.stdout
+    page = html.read_text()
+    assert "c\\x1b[2Jat" in page and "do\\ng\\u202e" in page
+    for text in (refused.stderr, written.stderr, shown.stdout, page):
+        assert not set(text) & {"\x1b", "\x07", "\u202e"}

@@ -159,7 +159,7 @@ def test_a_signal_saves_and_the_run_goes_on(finished, data_dir, tmp_path, monkey
         os.kill(os.getpid(), number)
         return original(*args)
 
-    before = {each: signal.getsignal(each) for each in preemption.SIGNALS}
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in preemption.SIGNALS}
     with monkeypatch.context() as patch:
         patch.setattr(loop, "advance", advance)
         with pytest.raises(PreemptedError) as stop:
@@ -187,7 +187,7 @@ def test_a_signal_during_the_evaluation_makes_no_further_step(
 
         return interrupted
 
-    before = {each: signal.getsignal(each) for each in preemption.SIGNALS}
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in preemption.SIGNALS}
     with monkeypatch.context() as patch:
         patch.setattr(loop.evaluate, "build_evaluation", build)
         with pytest.raises(PreemptedError, match="saved: step 5; the same command goes on"):

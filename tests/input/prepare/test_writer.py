@@ -155,7 +155,7 @@ def put_bad(images: str) -> None:
 def test_bad_images_stop_the_write(images, out):
     put_bad(images)
     message = refused(images=images, out=str(out), max_bad_images=len(BAD) + 1)
-    assert message.startswith(f"Bad images: {len(BAD) + 2}\n")
+    assert message.startswith(f"Bad images: {len(BAD) + 2}. Repair or remove them")
     for name, (_, reason) in BAD.items():
         line = next(line for line in message.splitlines() if name in line)
         assert line.startswith(f"  {images}/cat/{name}: ")
@@ -184,7 +184,7 @@ def test_at_most_20_bad_images_are_listed(images, out):
     for number in range(25):
         put(Path(images, "cat", f"bad{number}.jpg"), b"")
     message = refused(images=images, out=str(out))
-    assert message.startswith("Bad images: 25\n")
+    assert message.startswith("Bad images: 25. ")
     assert message.count(": empty") == 20
     assert "and 5 more" in message
 
@@ -222,7 +222,7 @@ def test_a_class_of_bad_images_stops_the_write(images, out):
 def test_images_with_too_many_pixels_are_bad(images, out):
     put(Path(images, "cat", "huge.png"), encoded(picture(0, 90, 100), "PNG"))
     message = refused(images=images, out=str(out), max_pixels=8999)
-    assert message.startswith("Bad images: 1\n")
+    assert message.startswith("Bad images: 1. ")
     assert f"{images}/cat/huge.png: 100 x 90 pixels are more than --max_pixels=8999" in message
 
 

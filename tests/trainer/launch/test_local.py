@@ -153,6 +153,8 @@ def launching(tmp_path, script: str, *flags: str) -> subprocess.Popen:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
+        # What nohup has told pytest to ignore, its children ignore too.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 
