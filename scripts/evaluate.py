@@ -19,6 +19,11 @@ class EvaluateConfig:
     """What to evaluate."""
 
     run_dir: Annotated[str, "Folder of the run.", REQUIRED] = ""
+    model: Annotated[
+        str,
+        "The run's model, where it is code of your own (file.py:function): to say that it may be "
+        "imported.",
+    ] = ""
     data_dir: Annotated[str, "Folder of the records. Unset: where the run was trained from."] = ""
     split: Annotated[str, "Which split of the records."] = "validation"
     checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
@@ -38,6 +43,7 @@ def evaluate(config: EvaluateConfig, hardware: Hardware) -> None:
     evaluate_run(
         Path(config.run_dir),
         hardware,
+        model=config.model,
         data_dir=config.data_dir,
         split=config.split,
         checkpoint=config.checkpoint,

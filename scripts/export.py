@@ -19,6 +19,11 @@ class ExportConfig:
 
     run_dir: Annotated[str, "Folder of the run.", REQUIRED] = ""
     out: Annotated[str, "Folder to write the SavedModel to; must not exist yet.", REQUIRED] = ""
+    model: Annotated[
+        str,
+        "The run's model, where it is code of your own (file.py:function): to say that it may be "
+        "imported.",
+    ] = ""
     checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
 
     def __post_init__(self) -> None:
@@ -33,7 +38,7 @@ def export(config: ExportConfig) -> None:
     quiet_tensorflow()
     from trainer.export import export_run
 
-    export_run(Path(config.run_dir), Path(config.out), config.checkpoint)
+    export_run(Path(config.run_dir), Path(config.out), config.checkpoint, config.model)
 
 
 if __name__ == "__main__":

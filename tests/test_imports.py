@@ -24,6 +24,7 @@ LEAF_IMPORTS = {
     "trainer.config": {"input.config", "models.config"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},
+    "trainer.provenance": {"models.source", "trainer.config"},
     "trainer.losses": {"trainer.internals"},
     "trainer.optimizers": {"trainer.config"},
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},

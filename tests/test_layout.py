@@ -25,6 +25,7 @@ CROSS_CUTTING = {
     "test_layout.py": "this file",
     "test_crashes.py": "every kind of save, of input and of trainer, interrupted at any call",
     "test_json_fuzz.py": "damage to any JSON file, of input and of trainer",
+    "test_odd_files.py": "odd things in place of files, of input and of trainer",
     "input/test_fuzz.py": "damage to any file of the records",
     "input/test_bad_records.py": "a bad record's way from reader to pipeline",
     "input/test_determinism.py": "pipeline and views in a process with op determinism",

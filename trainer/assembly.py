@@ -18,7 +18,7 @@ from input.order import Plan
 from input.reader import RecordReader
 from models.build import build_model
 from models.inspection import assigned_variables
-from trainer import internals, optimizers, run_dir, step
+from trainer import internals, optimizers, provenance, run_dir, step
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
 from trainer.micro_batch import MicroBatch
 from trainer.workers import discovery, watchdog
@@ -78,7 +78,9 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
     cluster = discovery.discover(os.environ)
     replicas = len(devices) * len(cluster.addresses)
     inputs = order.resolve(config.input, manifests[TRAIN].image_size, replicas)
-    return _assemble(_resolved(config, inputs), hardware, cluster, manifests)
+    job = _assemble(_resolved(config, inputs), hardware, cluster, manifests)
+    own = provenance.recorded(job.definition, job.model, first)
+    return dataclasses.replace(job, definition=own)
 
 
 def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: str) -> Job:

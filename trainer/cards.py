@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from input.manifest import Manifest
 from input.order import Plan
-from models import pixels
+from models import pixels, source
+from trainer import provenance
 from trainer.assembly import TRAIN, VALIDATION, Job
 from trainer.audit import Audit
 from trainer.config import RunDefinition
@@ -75,6 +76,8 @@ def start_rows(
     yield "start", f"step {state.step}, {state.fingerprint[:16]}" if state else "step 0, a new run"
     if transferred:
         yield from transferred.rows()
+    if note := provenance.note(first):
+        yield "warning", f"{note}; it computes the same"
     for name, value in environment.items():
         before = first.environment.get(name)
         if before != value:
@@ -85,14 +88,15 @@ def start_rows(
             )
 
 
-def end_rows(run_dir: Path, last: State, best: State) -> Iterator[tuple[str, str]]:
+def end_rows(run_dir: Path, last: State, best: State, model: str) -> Iterator[tuple[str, str]]:
     """last: the checkpoint of the last step."""
     yield "result", str(last.evaluation)
     yield "best", f"{best.evaluation} at step {best.step}"
     yield "weights", f"fingerprint {last.fingerprint}"
     yield "run", str(run_dir)
     yield "watch", f"tensorboard --logdir {run_dir}"
-    yield "export", f"samestep-export --run_dir={run_dir} --out={run_dir / 'export'}"
+    named = f" --model={model}" if source.is_code(model) else ""
+    yield "export", f"samestep-export --run_dir={run_dir} --out={run_dir / 'export'}{named}"
 
 
 def _records_per_class(manifest: Manifest) -> str:

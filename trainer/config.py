@@ -53,6 +53,11 @@ class RunConfig:
         "Folder of another run. A new run starts with the weights of its newest sound checkpoint, "
         "each by its path and shape; the optimizer and the steps start anew.",
     ] = ""
+    init_model: Annotated[
+        str,
+        "Where the run of --init_weights has a model of its own code that is not --model: the same "
+        "name, to say that it may be imported.",
+    ] = field(default="", compare=False)
     epochs: Annotated[
         int,
         "Passes over the training records. With --schedule=constant a later launch may give "
@@ -213,3 +218,7 @@ class RunDefinition:
     environment: dict[str, str]  # versions and device kind at the first launch
     image_dtype: str = "uint8"  # of the records' pixels
     initial_weights: str = ""  # the fingerprint of what --init_weights gave
+    # Of a model that is code of the user's, at the first launch: SHA-256 of its file, and of what
+    # it computes.
+    source: str = ""
+    graph: str = ""

@@ -13,9 +13,9 @@ from input.config import ResolvedInput
 from input.errors import InputError
 from input.order import EvaluationPlan
 from input.reader import Reader
-from trainer import assembly, run_dir, step
+from trainer import assembly, provenance, run_dir, step
 from trainer.checkpoint import Checkpoints
-from trainer.config import Hardware
+from trainer.config import Hardware, RunDefinition
 from trainer.state import EvaluationResult
 from trainer.workers.agreement import Workers, naming_lost_workers
 
@@ -70,19 +70,33 @@ def build_evaluation(
     return run
 
 
+def _data_note(first: RunDefinition, job: assembly.Job, split: str) -> str:
+    """What is to be said where the records are not those that the run was evaluated on; else ""."""
+    trained, now = first.data.get(split), job.definition.data[split]
+    if trained in (None, now):
+        return ""
+    return (
+        f"other {split} records than the run's: {now[:16]} in {job.config.input.data_dir}, the run "
+        f"has {trained[:16]}"
+    )
+
+
 def evaluate_run(
     folder: Path,
     hardware: Hardware,
     *,
+    model: str = "",
     data_dir: str = "",
     split: str = assembly.VALIDATION,
     checkpoint: Literal["latest", "best"] = "latest",
 ) -> EvaluationResult:
     """Evaluates a checkpoint of the run in a folder on one split. Raises InputError, TrainerError.
 
-    data_dir: the records' folder; empty: where the run was trained from.
+    model: the run's, which must be given where it is code of the user's. data_dir: the records'
+    folder; empty: where the run was trained from.
     """
     first = run_dir.load(folder)
+    provenance.check_named(folder, first, model)
     with naming_lost_workers():
         job = assembly.restored(first, hardware, data_dir=data_dir, split=split)
         state = Checkpoints(folder, run_dir.identity(first), job.model).restore_existing(checkpoint)
@@ -92,6 +106,9 @@ def evaluate_run(
         )
         result = evaluation()
     if job.workers.chief:
+        for note in (provenance.note(first), _data_note(first, job, split)):
+            if note:
+                print(f"note: {note}")
         print(f"{split} at step {state.step}: {result}")
         print(f"weights {state.fingerprint}")
     return result

@@ -12,7 +12,7 @@ import tensorflow as tf
 from input.config import ResolvedInput
 from input.foundation import durable
 from input.views.crop import eval_view
-from trainer import assembly, internals, run_dir
+from trainer import assembly, internals, provenance, run_dir
 from trainer.checkpoint import Checkpoints
 from trainer.errors import TrainerError
 from trainer.state import State
@@ -88,17 +88,23 @@ def _signatures(
     return {name: call.get_concrete_function() for name, call in calls.items()}
 
 
-def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = "latest") -> State:
-    """Writes the SavedModel of a run's checkpoint to a new folder. Raises TrainerError."""
+def export_run(
+    folder: Path, out: Path, checkpoint: Literal["latest", "best"] = "latest", model: str = ""
+) -> State:
+    """Writes the SavedModel of a run's checkpoint to a new folder. Raises TrainerError.
+
+    model: the run's, which must be given where it is code of the user's.
+    """
     hide_gpus()
     first = run_dir.load(folder)
+    provenance.check_named(folder, first, model)
     if out.exists():
         raise TrainerError(f"--out={out} exists already. Remove it, or choose another folder.")
     inputs = first.config.input
-    model = assembly.new_model(first.config, inputs, len(first.classes), first.image_dtype)
-    state = Checkpoints(folder, run_dir.identity(first), model).restore_existing(checkpoint)
+    network = assembly.new_model(first.config, inputs, len(first.classes), first.image_dtype)
+    state = Checkpoints(folder, run_dir.identity(first), network).restore_existing(checkpoint)
     kind = Classifier if first.image_dtype == "uint8" else PixelClassifier
-    classifier = kind(model, inputs, first.classes)
+    classifier = kind(network, inputs, first.classes)
     signatures = _signatures(classifier, first.classes)
     try:
         durable.make(out.parent)
@@ -107,5 +113,7 @@ def export_run(folder: Path, out: Path, checkpoint: Literal["latest", "best"] = 
     except (OSError, tf.errors.OpError) as error:
         reason = error if isinstance(error, OSError) else internals.error_reason(error)
         raise TrainerError(f"--out={out} cannot be written: {reason}.") from error
+    if note := provenance.note(first):
+        print(f"note: {note}")
     print(f"{out}: step {state.step}, {len(first.classes)} classes, {state.fingerprint[:16]}")
     return state

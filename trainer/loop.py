@@ -132,7 +132,8 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
             if rows.stopping:
                 raise _preempted(stop, done, total_steps)
         assert state is not None  # there is at least one step
-        monitor.card("finished", cards.end_rows(folder, state, checkpoints.best()))
+        model = job.config.model.model
+        monitor.card("finished", cards.end_rows(folder, state, checkpoints.best(), model))
     return state
 
 

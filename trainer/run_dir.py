@@ -74,11 +74,13 @@ def check_complete(run_dir: Path, first: RunDefinition | None) -> None:
 def identity(definition: RunDefinition) -> str:
     """SHA-256 of what no launch of a run changes; each of its checkpoints holds it.
 
-    Left out are settings that a launch may choose, and the fingerprint of --init_weights, which is
-    not known before its weights are there and has no part in what follows a checkpoint.
+    Left out are settings that a launch may choose, the source of a model, and the fingerprint of
+    --init_weights, which is not known before its weights are there and has no part in what follows
+    a checkpoint.
     """
     config = definition.config
-    content = dataclasses.asdict(dataclasses.replace(definition, initial_weights=""))
+    alike = dataclasses.replace(definition, initial_weights="", source="", graph="")
+    content = dataclasses.asdict(alike)
     for group in dataclasses.fields(config):
         for setting in dataclasses.fields(getattr(config, group.name)):
             if not setting.compare:
@@ -166,6 +168,8 @@ def check_same(first: RunDefinition, config: Config, data: dict[str, str]) -> No
 def check_workers(chief: RunDefinition, own: RunDefinition, worker: int) -> None:
     """Raises TrainerError with every difference between a worker and worker 0."""
     found = differences(chief, own.config, own.data, "worker 0")
+    if own.source != chief.source:
+        found.append(f"another source of --model={own.config.model.model}")
     found += [
         f"{name} {value} (worker 0 has {chief.environment.get(name)})"
         for name, value in own.environment.items()

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from trainer import assembly, internals, run_dir
+from trainer import assembly, internals, provenance, run_dir
 from trainer.assembly import Job
 from trainer.checkpoint import Checkpoints
 from trainer.config import RunDefinition
@@ -56,6 +56,8 @@ def transfer(job: Job, first: RunDefinition | None) -> Transfer | None:
             "leave --init_weights out."
         )
     source = run_dir.load(folder, "--init_weights")
+    if source.config.model.model != job.config.model.model:
+        provenance.check_named(folder, source, run.init_model, "--init_model")
     with tf.device("CPU:0"):  # on a GPU it would take the place of this run's tensors
         theirs = assembly.new_model(
             source.config, source.config.input, len(source.classes), source.image_dtype

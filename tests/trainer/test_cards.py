@@ -76,7 +76,10 @@ def test_the_first_twelve_of_many_classes_are_shown(job):
 
 def test_how_a_run_ended(tmp_path):
     best = replace(STATE, step=5, evaluation=replace(STATE.evaluation, accuracy=0.95))
-    assert dict(cards.end_rows(tmp_path, STATE, best)) == {
+    rows = dict(cards.end_rows(tmp_path, STATE, best, "cnn"))
+    own = dict(cards.end_rows(tmp_path, STATE, best, "net.py:build"))
+    assert own == rows | {"export": f"{rows['export']} --model=net.py:build"}
+    assert rows == {
         "result": "accuracy 0.9000 on 10/10, loss 0.250000",
         "best": "accuracy 0.9500 on 10/10, loss 0.250000 at step 5",
         "weights": f"fingerprint {STATE.fingerprint}",

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.trainer.workers.runs import launch_of
-from trainer.launch import local
+from trainer.launch import guard, local
 from trainer.launch.local import Ended
 
 
@@ -153,9 +153,14 @@ def launching(tmp_path, script: str, *flags: str) -> subprocess.Popen:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
-        # What nohup has told pytest to ignore, its children ignore too.
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        preexec_fn=heed,
     )
+
+
+def heed() -> None:
+    """What nohup and a shell's & have told pytest to ignore, its children would ignore too."""
+    for number in guard.SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def test_logs_that_cannot_be_written_are_one_line(tmp_path):
@@ -180,6 +185,7 @@ def test_nothing_survives_the_launcher(tmp_path, number, who):
             f"trap '' INT TERM; setsid {mark} & (env -i setsid {mark} &) ; {mark}; true",
         ],
         cwd=ROOT,
+        preexec_fn=heed,
     ) as process:
         count = lambda: len(  # noqa: E731
             subprocess.run(["pgrep", "-f", f"^{mark}"], capture_output=True).stdout.split()

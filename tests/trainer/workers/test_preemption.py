@@ -120,6 +120,8 @@ def test_a_second_ctrl_c_ends_a_process_that_is_inside_a_call(saved, words):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's & makes pytest ignore Ctrl-C, and its children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as child:
         try:
             assert child.stdout.readline() == "ready\n"
