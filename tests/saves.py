@@ -14,7 +14,8 @@ import keras
 from input import manifest
 from input.config import ResolvedInput
 from input.foundation import durable
-from input.prepare.config import WriteConfig
+from input.prepare.config import IndexConfig, WriteConfig
+from input.prepare.index import index
 from input.prepare.writer import write
 from models.config import ModelConfig
 from trainer import monitor, run_dir
@@ -24,7 +25,7 @@ from trainer.state import EvaluationResult
 
 SAVES = (
     *("config.json", "manifest.json", "checkpoint", "evaluation"),
-    *("metrics.jsonl", "metrics.jsonl, rewritten", "records"),
+    *("metrics.jsonl", "metrics.jsonl, rewritten", "records", "index"),
 )
 BEGINS, ENDS = "begins", "ends"  # folders that get a folder for each save: marks in the trace
 NEW_CLASS = "new"
@@ -86,6 +87,8 @@ def main(root: Path, images: Path) -> None:
 
     with save("records"):
         write(WriteConfig(images=str(images), out=str(root / "more")))
+    with save("index"):
+        index(IndexConfig(dir=str(root / "more"), out=str(root / "index")))
 
 
 if __name__ == "__main__":

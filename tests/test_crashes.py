@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from input.manifest import Manifest
+from input.manifest import MANIFEST_FILE, Manifest
 from input.prepare.config import VerifyConfig
 from input.prepare.verify import verify
 from tests import saves
@@ -70,18 +70,28 @@ def rewritten_metrics(folder: Path) -> str:
 
 
 def records(folder: Path) -> str:
-    """A split is whole or not there; without train there is nothing to train on."""
+    """All splits are there and whole, or none."""
     out = folder / "more"
+    if not out.exists():
+        return OLD
+    found = verify(VerifyConfig(dir=str(out)))
+    assert (not found.problems, list(found.splits)) == (True, ["train", "validation"])
+    return NEW
+
+
+def indexed(folder: Path) -> str:
+    """Without the manifest of train there is nothing to train on; what has one is whole."""
+    out = folder / "index"
     for name in ("train", "validation"):
-        if (out / name).exists():
+        if (out / name / MANIFEST_FILE).exists():
             assert not verify(VerifyConfig(dir=str(out / name))).problems
-    return NEW if (out / "train").exists() else OLD
+    return NEW if (out / "train" / MANIFEST_FILE).exists() else OLD
 
 
 READ = dict(
     zip(
         saves.SAVES,
-        (config, manifest, checkpoint, evaluation, metrics, rewritten_metrics, records),
+        (config, manifest, checkpoint, evaluation, metrics, rewritten_metrics, records, indexed),
         strict=True,
     )
 )

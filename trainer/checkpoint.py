@@ -103,9 +103,19 @@ class Checkpoints:
 
         A damaged one is named through `say` and the one before it is taken. With an optimizer, for
         a run that goes on, damaged ones are then set aside: they do not count among those to keep.
+        Where the run goes on meanwhile and removes what is being read, what is there then is read.
         None where there is none at all; TrainerError where all are damaged, or they hold another
         model.
         """
+        paths = self._paths()
+        try:
+            return self._restore(which, say)
+        except TrainerError:
+            if self._partial and self._paths() != paths:
+                return self.restore(which, say)
+            raise
+
+    def _restore(self, which: str, say: Callable[[str], None]) -> State | None:
         states, damaged = self._states()
         if which == "best":
             states, damaged = _by_accuracy(states), {}
