@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-crash test-slurm test-placement coverage check clean
+.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-attack test-crash test-slurm test-placement coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ test-applications: $(VENV)/installed  ## All of keras.applications: an hour; doc
 
 test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes; docs/reliability.md.
 	$(in_venv) -m pytest -m kill -n 0 tests/trainer/workers/test_kills.py --kill-table=docs/reliability.md
+
+test-attack: $(VENV)/installed  ## 200 SIGKILLs, full disks, lost networks, 100,000 changed bytes: half an hour.
+	$(in_venv) -m pytest -m attack --dist load tests/test_attack.py tests/test_byte_fuzz.py \
+	  --attack-table=docs/reliability.md
 
 test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root; else skipped.
 	$(in_venv) -m pytest -m slurm -n 0 tests/trainer/launch/test_slurm_cluster.py

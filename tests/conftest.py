@@ -32,6 +32,7 @@ CLASSES = ("circle", "cross", "square")
 
 def pytest_addoption(parser):
     parser.addoption("--kill-table", help="File that gets the kill matrix's table.")
+    parser.addoption("--attack-table", help="File that gets the table of attacks.")
     parser.addoption("--matrix-table", help="File that gets the invariance matrix's table.")
     parser.addoption("--applications-table", help="File that gets the table of keras.applications.")
     parser.addoption("--placement-table", help="File that gets the table of steps on GPUs.")
