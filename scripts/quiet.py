@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 # 303 is a machine without a CUDA driver. Any other number from cuInit is a driver with a fault.
@@ -28,8 +29,17 @@ def quiet_tensorflow() -> None:
 
     Logical devices stay unset: their number and the threads can still be chosen afterwards. Of what
     TensorFlow logs later, errors are shown; a level that the user has set stays. Keras, imported
-    after it, runs on TensorFlow, whatever the environment and ~/.keras/keras.json say.
+    after it, runs on TensorFlow, whatever the environment and ~/.keras/keras.json say. Raises
+    UserError where there is no room for the files in which AutoGraph keeps code.
     """
+    from input.foundation.errors import UserError  # the filter, which is this file, has no packages
+
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.strerror}, and TensorFlow needs one. Make room there, or set TMPDIR."
+        ) from None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with filtered_stderr():

@@ -1,7 +1,11 @@
 """The known lines of TensorFlow are dropped; every other line, exit and signal passes."""
 
+import tempfile
+
 import pytest
 
+from scripts import quiet
+from tests.conftest import error
 from tests.scripts.conftest import python
 
 NOISE = """\
@@ -78,3 +82,11 @@ def test_tensorflow_loads_without_its_noise_and_unconfigured():
     )
     assert loaded.stdout == "4\n"
     assert loaded.stderr == ""
+
+
+def test_a_machine_without_room_for_temporary_files_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "nowhere")])
+    said = error(quiet.quiet_tensorflow)
+    assert said.startswith("No usable temporary directory found in ")
+    assert said.endswith(", and TensorFlow needs one. Make room there, or set TMPDIR.")
