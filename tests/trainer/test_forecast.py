@@ -40,7 +40,7 @@ def test_reading_and_index_are_what_the_workers_read(data_dir):
     sizes = 0
     for split in ("train", "validation"):
         index = load_index(Manifest.load(data_dir / split))
-        sizes += index.offsets.nbytes + index.lengths.nbytes
+        sizes += index.offsets.nbytes + index.lengths.nbytes + index.checksums.nbytes
     assert found.index_bytes == sizes
 
 
