@@ -31,7 +31,7 @@ test-applications: $(VENV)/installed  ## All of keras.applications: an hour; doc
 test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes; docs/reliability.md.
 	$(in_venv) -m pytest -m kill -n 0 tests/trainer/workers/test_kills.py --kill-table=docs/reliability.md
 
-test-attack: $(VENV)/installed  ## 200 SIGKILLs, full disks, lost networks, 100,000 changed bytes: half an hour.
+test-attack: $(VENV)/installed  ## 200 SIGKILLs, full disks, lost networks, changed bytes: half an hour.
 	$(in_venv) -m pytest -m attack --dist load tests/test_attack.py tests/test_byte_fuzz.py \
 	  --attack-table=docs/reliability.md
 
