@@ -33,7 +33,7 @@ test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes;
 
 test-attack: $(VENV)/installed  ## 200 SIGKILLs, full disks, lost networks, changed bytes: half an hour.
 	$(in_venv) -m pytest -m attack --dist load tests/test_attack.py tests/test_byte_fuzz.py \
-	  --attack-table=docs/reliability.md
+	  tests/test_full_disk.py --attack-table=docs/reliability.md
 
 test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root; else skipped.
 	$(in_venv) -m pytest -m slurm -n 0 tests/trainer/launch/test_slurm_cluster.py

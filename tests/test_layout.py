@@ -27,6 +27,7 @@ CROSS_CUTTING = {
     "test_json_fuzz.py": "damage to any JSON file, of input and of trainer",
     "test_attack.py": "runs, data sets and commands under attack",
     "test_byte_fuzz.py": "changed bytes of any file that is read back",
+    "test_full_disk.py": "no room at any system call of a save",
     "test_odd_files.py": "odd things in place of files, of input and of trainer",
     "input/test_fuzz.py": "damage to any file of the records",
     "input/test_bad_records.py": "a bad record's way from reader to pipeline",

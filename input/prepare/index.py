@@ -59,8 +59,10 @@ def _index(
     config: IndexConfig, folder: Path, out: Path, progress: Callable[[int, int], None]
 ) -> dict[str, Manifest]:
     splits = _find_shards(folder)
-    indexed = [out / split for split in splits if (out / split / MANIFEST_FILE).exists()]
-    if indexed:
+    # train last: without its manifest nothing can be trained on.
+    in_order = sorted(splits, key="train".__eq__)
+    indexed = [out / split for split in in_order if (out / split / MANIFEST_FILE).exists()]
+    if out / in_order[-1] in indexed:  # else it was interrupted, and is done anew
         return _bind(indexed, progress)
     schema = Schema(
         config.image_key, config.label_key, config.label_offset, config.raw_dtype, config.shape()
@@ -69,11 +71,7 @@ def _index(
     found = dict(zip(every, _scan(every, schema, progress), strict=True))
     scanned = {split: [found[path] for path in paths] for split, paths in splits.items()}
     classes = _class_names(config, folder, scanned)
-    # train last: without its manifest nothing can be trained on.
-    manifests = {
-        split: _save(out / split, classes, schema, scanned[split])
-        for split in sorted(splits, key="train".__eq__)
-    }
+    manifests = {split: _save(out / split, classes, schema, scanned[split]) for split in in_order}
     return {split: manifests[split] for split in splits}
 
 
