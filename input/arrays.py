@@ -32,6 +32,8 @@ class ArrayReader:
                 f"{labels.dtype}{list(labels.shape)}. labels.reshape(-1) flattens a column, "
                 "labels.argmax(axis=1) undoes one-hot."
             )
+        if images.dtype == np.float32 and not np.isfinite(images).all():
+            raise InputError("Some pixels are no numbers or infinite.")
         self.records = len(images)
         self.classes = tuple(classes) or tuple(str(n) for n in range(int(labels.max()) + 1))
         if labels.min() < 0 or labels.max() >= len(self.classes):

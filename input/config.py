@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from input.errors import InputError
 from input.foundation.settings import Above, AtLeast, AtMost, Below, check
@@ -23,7 +23,9 @@ class InputConfig:
     """Records, batch and augmentation of a run."""
 
     data_dir: Annotated[
-        str, "Folder with the splits train/ and validation/, as samestep-records writes them."
+        str,
+        "Folder with the splits train/ and validation/, as samestep-records writes them; "
+        "--validation_split and --validation_share do without validation/.",
     ] = field(default="", compare=False)
     global_batch_size: Annotated[
         int, "Images per optimizer step, all replicas together.", AtLeast(1)
@@ -77,6 +79,16 @@ class InputConfig:
         Above(0),
         AtMost(1),
     ] = 1.0
+    validation_split: Annotated[
+        Literal["validation", "test"], "Split that is evaluated on while training."
+    ] = "validation"
+    validation_share: Annotated[
+        float,
+        "Fraction of train that is held back to be evaluated on instead, chosen by --seed and each "
+        "record's content. 0: none.",
+        AtLeast(0),
+        Below(1),
+    ] = 0.0
     read_block: Annotated[
         int,
         "Neighbouring records that stay together in the random order, so that one read serves "
@@ -123,6 +135,11 @@ class InputConfig:
                 f"{self.micro_batch_size}. Set --micro_batch_size to a divisor of "
                 f"{self.global_batch_size}, or leave it unset."
             )
+        if self.validation_share and self.validation_split != InputConfig.validation_split:
+            raise InputError(
+                "--validation_split and --validation_share are two ways to the same end. Leave one "
+                "of them out."
+            )
         _ = self.policy  # checks augment
         if self.soft_labels and self.micro_batch_size == 1:
             raise InputError(
@@ -138,7 +155,3 @@ class ResolvedInput(InputConfig):
     # field(): else the default of InputConfig would be theirs.
     micro_batch_size: Annotated[int, "As of InputConfig.", AtLeast(1)] = field()
     image_size: Annotated[int, "As of InputConfig.", AtLeast(1)] = field()
-
-
-# The names that folders, files and tables give to a split -> the split.
-SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}

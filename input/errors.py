@@ -17,10 +17,13 @@ class BadRecordError(InputError):
         offset: int,
         reason: str,
         way_out: str = "Write the records again",
+        source: str = "",
     ):
+        """source: the file that the record was made from, where that is known."""
+        made_from = f", made from {source}" if source else ""
         super().__init__(
-            f"Bad record: shard {shard}, record {record}, byte offset {offset}: {reason}. "
-            f"{way_out}, or allow some with --max_bad_records."
+            f"Bad record: shard {shard}, record {record}, byte offset {offset}{made_from}: "
+            f"{reason}. {way_out}, or allow some with --max_bad_records."
         )
         self.shard = shard
         self.record = record

@@ -30,7 +30,7 @@ def shuffle(
 
 
 _ROUNDS = 6  # even; 4 do for a large n (Luby and Rackoff 1988), but below 50 they show
-_ORDER, VIEWS, _OFFSETS, MIXES = 0, 1, 2, 3  # streams of random bits that share a seed
+_ORDER, VIEWS, _OFFSETS, MIXES, _PARTS = 0, 1, 2, 3, 4  # streams of random bits that share a seed
 
 
 def permute(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
@@ -71,6 +71,11 @@ def uniform(
     bits = _mix(_key(seed, stream, epoch) + indices.astype(np.uint64))
     bits = _mix(bits[:, None] + np.arange(count, dtype=np.uint64))
     return (bits >> _40).astype(np.float32) * np.float32(2**-24)
+
+
+def ranks(seed: int, contents: np.ndarray) -> np.ndarray:
+    """uint32[n] checksums -> uint64[n]: a random place for each content; the same for the same."""
+    return _mix(_key(seed, _PARTS) + contents.astype(np.uint64))
 
 
 def _uint64(number: int) -> np.ndarray:

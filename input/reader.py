@@ -8,7 +8,6 @@ with weight 0.
 """
 
 import base64
-import os
 import resource
 import threading
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from input.errors import BadRecordError
 from input.foundation import durable
 from input.foundation.retry import patiently
 from input.manifest import Manifest, load_index
+from input.part import Part
 from input.records import (
     FOOTER_BYTES,
     Parsed,
@@ -82,9 +82,10 @@ class RecordReader:
         manifest: Manifest,
         max_bad_records: int = InputConfig.max_bad_records,
         max_pixels: int = InputConfig.max_pixels,
+        part: Part | None = None,
     ):
+        """part: of the records, which are then numbered from 0; None: all. Raises InputError."""
         self.manifest = manifest
-        self.records = manifest.records
         self.classes = manifest.classes
         self.schema = manifest.schema
         self.image_dtype = np.dtype(manifest.schema.raw_dtype or np.uint8)  # decoded
@@ -94,10 +95,14 @@ class RecordReader:
         self.bytes_read = 0
         self._paths = [manifest.folder / shard.file for shard in manifest.shards]
         self._index = load_index(manifest)
+        self._numbers = None if part is None else part.of(self._index)
+        if self._numbers is not None:
+            self._index = self._index.part(self._numbers)
+        self.records = len(self._index.offsets)
         self._max_bad_records = max_bad_records
         self._max_pixels = max_pixels
         self._lock = threading.Lock()
-        self._open_files: dict[int, _OpenFile] = {}
+        self._open_files: dict[int, durable.OpenFile] = {}
         self._max_open_files = _allow_open_files(len(self._paths))
 
     def read(self, indices: np.ndarray) -> Block:
@@ -132,7 +137,9 @@ class RecordReader:
     def reject(self, index: int, error: RecordError) -> None:
         """Counts a bad record, once; raises its BadRecordError when that is one too many."""
         shard, offset, _ = (int(each[0]) for each in self._index.locate(np.array([index])))
-        bad = BadRecordError(str(self._paths[shard]), index, offset, str(error), error.way_out)
+        number = index if self._numbers is None else int(self._numbers[index])
+        place = (str(self._paths[shard]), number, offset)
+        bad = BadRecordError(*place, str(error), error.way_out, self.manifest.source(number))
         with self._lock:
             self.bad_records.setdefault(index, bad)
             if len(self.bad_records) > self._max_bad_records:
@@ -175,10 +182,15 @@ class RecordReader:
                 raise RecordError(
                     f"the image's {pixels} pixels are more than --max_pixels={self._max_pixels}"
                 )
+        if (
+            self.schema.raw_dtype == "float32"
+            and not np.isfinite(np.frombuffer(parsed.image, np.dtype("<f4"))).all()
+        ):
+            raise RecordError("a pixel is no number or infinite")
         return parsed
 
     def _read(self, shard: int, length: int, offset: int) -> bytes:
-        """As _OpenFile.read; after an error again, with the shard opened anew, then patiently."""
+        """As OpenFile.read; after an error again, with the shard opened anew, then patiently."""
 
         def read_anew() -> bytes:
             with self._lock:
@@ -190,13 +202,13 @@ class RecordReader:
         except OSError:
             return patiently(read_anew, self._paths[shard])
 
-    def _open_file(self, shard: int) -> "_OpenFile":
+    def _open_file(self, shard: int) -> durable.OpenFile:
         with self._lock:
             file = self._open_files.get(shard)
             if file is None:
                 if len(self._open_files) == self._max_open_files:
                     del self._open_files[next(iter(self._open_files))]  # the one opened first
-                file = _OpenFile(durable.open_regular(self._paths[shard]))
+                file = durable.OpenFile(durable.open_regular(self._paths[shard]))
                 self._open_files[shard] = file
             return file
 
@@ -228,26 +240,6 @@ class _Run:
             return _Run(self._read, start, [length]).record(0)
         first = start - self._offsets[0]
         return self._buffer[first : first + length], length
-
-
-class _OpenFile:
-    """A file that is closed when nobody holds it any more: another thread may be reading."""
-
-    def __init__(self, descriptor: int):
-        self._descriptor = descriptor
-
-    def read(self, length: int, offset: int) -> bytes:
-        """`length` bytes from `offset` on; fewer where the file ends before."""
-        buffer = os.pread(self._descriptor, length, offset)
-        while len(buffer) < length:  # a network's file system may stop early
-            more = os.pread(self._descriptor, length - len(buffer), offset + len(buffer))
-            if not more:
-                break
-            buffer += more
-        return buffer
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
 
 
 def _allow_open_files(shards: int) -> int:

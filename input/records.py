@@ -39,6 +39,7 @@ class Schema:
 
 ENCODED = Schema()
 RAW = Schema(image_key="image/raw", raw_dtype="uint8")
+MOST_KEYS = 20  # of an Example that an error lists
 HEIGHT_KEY, WIDTH_KEY = "image/height", "image/width"
 
 # tensorflow/core/lib/io/record_writer.h:
@@ -85,14 +86,15 @@ message_type { name: "Example"
 """
 
 
-def _declare_example() -> Any:  # a class of messages: generated, so without types
+def declare(proto: str, name: str) -> Any:  # a class of messages: generated, so without types
+    """The class of a message. proto: a FileDescriptorProto as text; name: with its package."""
     # A pool of its own: the default pool gets TensorFlow's own files of the same names.
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(text_format.Parse(_EXAMPLE_PROTO, descriptor_pb2.FileDescriptorProto()))
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+    pool.Add(text_format.Parse(proto, descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
 
 
-_Example = _declare_example()
+_Example = declare(_EXAMPLE_PROTO, "tensorflow.Example")
 
 
 class RecordError(ValueError):
@@ -155,11 +157,21 @@ def parse(payload: bytes, schema: Schema = ENCODED) -> Parsed:
     return Parsed(image, label, height, width)
 
 
+def values(payload: bytes) -> dict[str, list[bytes] | list[int] | list[float]]:
+    """A serialized tf.train.Example -> key -> values, whatever they are. RecordError."""
+    try:
+        feature = _Example.FromString(payload).features.feature
+    except DecodeError:
+        raise RecordError("the payload is not a tf.train.Example") from None
+    kinds = {key: feature[key].WhichOneof("kind") for key in sorted(feature)}
+    return {key: list(getattr(feature[key], kind).value) for key, kind in kinds.items() if kind}
+
+
 def _only(feature: Any, key: str, kind: str) -> Any:
     """The one value of feature `key`."""
     one = feature.get(key)
     if one is None:
-        raise RecordError(f"the Example has no {key}")
+        raise RecordError(f"the Example has no {key}, only {_described(feature)}")
     found = one.WhichOneof("kind")
     if found != kind:
         raise RecordError(f"{key} is {found or 'empty'}, not {kind}")
@@ -167,6 +179,18 @@ def _only(feature: Any, key: str, kind: str) -> Any:
     if len(values) != 1:
         raise RecordError(f"{key} has {len(values)} values, not 1")
     return values[0]
+
+
+def _described(feature: Any) -> str:
+    """The keys that an Example has, with kind and number of their values."""
+    lines = []
+    for key in sorted(feature)[:MOST_KEYS]:
+        kind = feature[key].WhichOneof("kind")
+        values = getattr(feature[key], kind).value if kind else []
+        of = f" of {len(values[0])} bytes" if kind == "bytes_list" and len(values) == 1 else ""
+        lines.append(f"{key} ({kind or 'empty'}, {len(values)}{of})")
+    more = f" and {len(feature) - MOST_KEYS} more" if len(feature) > MOST_KEYS else ""
+    return (", ".join(lines) or "nothing") + more
 
 
 def frame(payload: bytes) -> bytes:
@@ -231,13 +255,21 @@ def pixel_count(image: bytes) -> int | None:
         return _product(image[16:20], image[20:24])
     if kind is None:
         return None
+    frame = start_of_frame(image)
+    if frame is None:
+        return 0
+    at = frame.end() + 1  # after the precision: height and width (ITU T.81, B.2.2)
+    return _product(image[at : at + 2], image[at + 2 : at + 4])
+
+
+def start_of_frame(jpeg: bytes) -> re.Match[bytes] | None:
+    """The marker of a JPEG's frame, its group 1, with the length behind it; None where none is."""
     at = 2
-    while found := _SEGMENT.search(image, at):
-        at = found.end()
-        if found[1] in _START_OF_FRAME:  # length, precision, height, width (ITU T.81, B.2.2)
-            return _product(image[at + 1 : at + 3], image[at + 3 : at + 5])
-        at += int.from_bytes(found[2], "big") - 2
-    return 0
+    while found := _SEGMENT.search(jpeg, at):
+        if found[1] in _START_OF_FRAME:
+            return found
+        at = found.end() + int.from_bytes(found[2], "big") - 2
+    return None
 
 
 def _product(height: bytes, width: bytes) -> int:

@@ -4,12 +4,15 @@ SHARD.idx, the index, is text, a line "offset length" per record: bytes, header 
 TFRecord included. NVIDIA DALI's TFRecord reader takes the same files (its tfrecord2idx makes them).
 SHARD.crc32c binds the index to the content: the 4 bytes that end each record, which are the masked
 CRC-32C of its payload, one after the other.
+SHARD.sources, where samestep wrote the records, has a line for each: the file it was made from.
 """
 
 import hashlib
 import stat
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +22,11 @@ import numpy as np
 from input.errors import InputError
 from input.foundation import durable, typed_json
 from input.foundation.retry import patiently
+from input.foundation.text import one_line
 from input.records import FOOTER_BYTES, HEADER_BYTES
 
-INDEX_SUFFIX, CHECKSUMS_SUFFIX = ".idx", ".crc32c"
+INDEX_SUFFIX, CHECKSUMS_SUFFIX, SOURCES_SUFFIX = ".idx", ".crc32c", ".sources"
+LONGEST_NAME = 4096 * 4  # bytes of a source: of a path on Linux, each escaped as \xff
 LINE_BYTES = 64  # of an index; two numbers of 20 digits are the longest that can be right
 
 _WAY_OUT = (
@@ -49,6 +54,10 @@ class Shard:
     @property
     def checksums_file(self) -> str:
         return f"{Path(self.file).name}{CHECKSUMS_SUFFIX}"
+
+    @property
+    def sources_file(self) -> str:
+        return f"{Path(self.file).name}{SOURCES_SUFFIX}"
 
 
 class Summary:
@@ -127,6 +136,25 @@ def read_checksums(folder: Path, shard: Shard) -> np.ndarray | None:
     if hashlib.sha256(content).hexdigest() != shard.checksums:
         raise broken(folder, f"checksums {path} are not those that the manifest names")
     return np.frombuffer(content, np.uint32)
+
+
+def save_sources(folder: Path, shard: Shard, names: Iterable[str]) -> None:
+    """names: the file that each record was made from, in their order."""
+    durable.write(folder / shard.sources_file, "".join(f"{one_line(name)}\n" for name in names))
+
+
+@lru_cache(maxsize=2)  # bad records often come in numbers
+def read_sources(folder: Path, shard: Shard) -> list[str]:
+    """The file that each record was made from; empty where that is not known.
+
+    No checksum covers them: they are for people, in errors.
+    """
+    try:
+        content = durable.read(folder / shard.sources_file, LONGEST_NAME * shard.records)
+        names = content.decode().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    return names if len(names) == shard.records else []
 
 
 def _content(folder: Path, what: str, path: Path, most: int) -> bytes:

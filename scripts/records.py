@@ -18,6 +18,7 @@ from typing import NoReturn
 from input.foundation.text import one_line
 from input.manifest import Manifest
 from input.prepare.config import IndexConfig, ShowConfig, VerifyConfig, WriteConfig
+from input.splits import SPLITS, TEST, TRAIN, VALIDATION
 from scripts.doorway import Command, enter_command
 from scripts.quiet import quiet_tensorflow
 
@@ -48,7 +49,7 @@ def write(config: WriteConfig) -> None:
         f"{records:,} records in {seconds:.1f} s ({meter.total / seconds:,.0f} images/s), "
         f"{left_out:,} images left out"
     )
-    _print_next(config.out)
+    _print_next(config.out, list(manifests))
 
 
 def index(config: IndexConfig) -> None:
@@ -61,11 +62,12 @@ def index(config: IndexConfig) -> None:
     with _meter("bytes") as meter:
         manifests = indexing.index(config, meter)
     _print_table(manifests)
-    _print_next(config.out or config.dir)
+    _print_next(config.out or config.dir, list(manifests))
 
 
 def verify(config: VerifyConfig) -> int:
     """Check every byte, image and label of records, and find duplicate images."""
+    quiet_tensorflow()
     from input.prepare import verify
 
     with _meter("records") as meter:
@@ -115,11 +117,24 @@ def _print_table(manifests: dict[str, Manifest]) -> None:
         )
 
 
-def _print_next(data_dir: str) -> None:
+def _print_next(data_dir: str, written: list[str]) -> None:
+    """What to type next. written: the splits of this call; others may be there."""
+    splits = [split for split in SPLITS if split in written or (Path(data_dir) / split).is_dir()]
+    if TRAIN not in splits:
+        print(f"\nThere is no split {TRAIN}: samestep-evaluate --split={splits[0]} takes it.")
+        return
     run_dir = Path("runs") / Path(data_dir).resolve().name
+    validation = ""
+    if VALIDATION not in splits:
+        print(
+            f"\nThere is no split {VALIDATION}, which training evaluates on. Instead it can use "
+            f"a part of {TRAIN} (--validation_share=0.1)"
+            f"{f' or {TEST} (--validation_split={TEST})' if TEST in splits else ''}."
+        )
+        validation = " --validation_share=0.1"
     print(
         f"\nNext: samestep-train --data_dir={shlex.quote(data_dir)} "
-        f"--run_dir={shlex.quote(str(run_dir))}"
+        f"--run_dir={shlex.quote(str(run_dir))}{validation}"
     )
 
 

@@ -13,7 +13,17 @@ FOUNDATION = "input.foundation"
 JOINS = {
     f"trainer.{name}"
     for name in (
-        *("assembly", "loop", "transfer", "evaluate", "export", "doctor", "forecast", "cards"),
+        *(
+            "assembly",
+            "data",
+            "loop",
+            "transfer",
+            "evaluate",
+            "export",
+            "doctor",
+            "forecast",
+            "cards",
+        ),
     )
 }
 # What a leaf may import of ours besides the foundation and trainer.errors. A folder's row, which

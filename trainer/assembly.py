@@ -2,9 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -16,17 +15,16 @@ from input.errors import InputError
 from input.manifest import Manifest
 from input.order import Plan
 from input.reader import RecordReader
+from input.splits import TRAIN, VALIDATION
 from models.build import build_model
 from models.inspection import assigned_variables
-from trainer import internals, optimizers, provenance, run_dir, step
+from trainer import data, internals, optimizers, provenance, run_dir, step
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
 from trainer.micro_batch import MicroBatch
 from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
 from trainer.workers.discovery import Cluster
 from trainer.workers.strategy import cores, device_kind, device_names, make_strategy
-
-TRAIN, VALIDATION = "train", "validation"
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Job:
     devices: list[str]  # of this worker
     workers: Workers
     strategy: tf.distribute.Strategy
-    manifests: dict[str, Manifest]
+    manifests: dict[str, Manifest]  # of each split's records, of which a part may be used
     readers: dict[str, RecordReader]
     model: keras.Model
 
@@ -59,22 +57,22 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
 
     Raises InputError, ModelError or TrainerError.
     """
-    manifests = _manifests(config, (TRAIN, VALIDATION))
+    manifests = data.manifests(config, (TRAIN, VALIDATION))
     trained, validated = (manifests[split].classes for split in (TRAIN, VALIDATION))
     if trained != validated:
         raise InputError(
             f"{config.input.data_dir}: train and validation differ in their classes: "
             f"{_difference(trained, validated)}. Write both with one samestep-records write."
         )
-    if len({_image_dtype(manifest) for manifest in manifests.values()}) > 1:
+    if len({data.image_dtype(manifest) for manifest in manifests.values()}) > 1:
         raise InputError(
-            f"{config.input.data_dir}: train has {_image_dtype(manifests[TRAIN])} pixels and "
-            f"validation {_image_dtype(manifests[VALIDATION])}. Write both in the same way."
+            f"{config.input.data_dir}: train has {data.image_dtype(manifests[TRAIN])} pixels and "
+            f"validation {data.image_dtype(manifests[VALIDATION])}. Write both in the same way."
         )
     devices = _device_names(hardware)
     if first is not None:
         config = run_dir.fill_in(config, first.config)
-        run_dir.check_same(first, config, _fingerprints(manifests))
+        run_dir.check_same(first, config, data.fingerprints(manifests))
     cluster = discovery.discover(os.environ)
     replicas = len(devices) * len(cluster.addresses)
     inputs = order.resolve(config.input, manifests[TRAIN].image_size, replicas)
@@ -88,15 +86,15 @@ def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: 
     config = first.config
     inputs = dataclasses.replace(config.input, data_dir=data_dir or config.input.data_dir)
     config = dataclasses.replace(config, input=inputs)
-    manifests = _manifests(config, (split,))
+    manifests = data.manifests(config, (split,))
     if manifests[split].classes != first.classes:
         raise InputError(
             f"{inputs.data_dir}/{split} has other classes than the run was trained on: "
             f"{_difference(first.classes, manifests[split].classes)}."
         )
-    if _image_dtype(manifests[split]) != first.image_dtype:
+    if data.image_dtype(manifests[split]) != first.image_dtype:
         raise InputError(
-            f"{inputs.data_dir}/{split} has {_image_dtype(manifests[split])} pixels; the "
+            f"{inputs.data_dir}/{split} has {data.image_dtype(manifests[split])} pixels; the "
             f"run was trained on {first.image_dtype}."
         )
     return _assemble(config, hardware, discovery.discover(os.environ), manifests)
@@ -210,24 +208,6 @@ def _device_names(hardware: Hardware) -> list[str]:
     return device_names(hardware.virtual_cpus, hardware.gpus, hardware.virtual_gpus)
 
 
-def _manifests(config: Config, splits: Iterable[str]) -> dict[str, Manifest]:
-    data_dir = config.input.data_dir
-    if not data_dir:
-        raise InputError(
-            "--data_dir is missing: the folder that samestep-records write --out=DIR has made."
-        )
-    verify = config.input.max_bad_records == 0
-    return {split: Manifest.load(Path(data_dir) / split, verify) for split in splits}
-
-
-def _fingerprints(manifests: dict[str, Manifest]) -> dict[str, str]:
-    return {split: manifest.fingerprint for split, manifest in manifests.items()}
-
-
-def _image_dtype(manifest: Manifest) -> str:
-    return manifest.schema.raw_dtype or "uint8"
-
-
 def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
     only = [sorted(set(a) - set(b)) for a, b in ((first, second), (second, first))]
     return f"only in the first {only[0]}, only in the second {only[1]}"
@@ -257,13 +237,13 @@ def _assemble(
     definition = RunDefinition(
         config=config,
         classes=first.classes,
-        data=_fingerprints(manifests),
+        data=data.fingerprints(manifests),
         environment={
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
             "device": device_kind(devices),
         },
-        image_dtype=_image_dtype(first),
+        image_dtype=data.image_dtype(first),
     )
     with strategy.scope():
         model = new_model(config, config.input, len(first.classes), definition.image_dtype)
@@ -274,8 +254,7 @@ def _assemble(
         strategy=strategy,
         manifests=manifests,
         readers={
-            split: RecordReader(manifest, config.input.max_bad_records, config.input.max_pixels)
-            for split, manifest in manifests.items()
+            split: data.reader(config, split, manifest) for split, manifest in manifests.items()
         },
         model=model,
     )

@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from input.manifest import Manifest
 from input.order import Plan
+from input.splits import TRAIN, VALIDATION
 from models import pixels, source
 from trainer import provenance
-from trainer.assembly import TRAIN, VALIDATION, Job
+from trainer.assembly import Job
 from trainer.audit import Audit
 from trainer.config import RunDefinition
 from trainer.state import State
@@ -52,8 +53,9 @@ def start_rows(
     )
     total = plan.steps_per_epoch * run.epochs
     yield "steps", f"{plan.steps_per_epoch} an epoch, {total} in all"
-    validated = job.readers[VALIDATION].records
-    yield "records", f"{manifest.records} to train, {validated} to validate"
+    trained, validated = job.readers[TRAIN].records, job.readers[VALIDATION].records
+    held_back = " that are held back from it" if inputs.validation_share else ""
+    yield "records", f"{trained} to train, {validated} to validate{held_back}"
     yield "per class", _records_per_class(manifest)
     unbound = [split for split, each in job.manifests.items() if not each.has_checksums]
     if unbound:

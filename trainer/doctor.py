@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from input import pipeline
+from input.splits import TRAIN
 from models import pixels
 from trainer import assembly, audit, gpus, links, placement, run_dir, transfer
-from trainer.assembly import TRAIN, Job
+from trainer.assembly import Job
 from trainer.config import Config, Hardware
 from trainer.errors import TrainerError
 from trainer.sums import Layout

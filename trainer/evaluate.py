@@ -13,6 +13,7 @@ from input.config import ResolvedInput
 from input.errors import InputError
 from input.order import EvaluationPlan
 from input.reader import Reader
+from input.splits import VALIDATION
 from trainer import assembly, provenance, run_dir, step
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware, RunDefinition
@@ -87,7 +88,7 @@ def evaluate_run(
     *,
     model: str = "",
     data_dir: str = "",
-    split: str = assembly.VALIDATION,
+    split: str = VALIDATION,
     checkpoint: Literal["latest", "best"] = "latest",
 ) -> EvaluationResult:
     """Evaluates a checkpoint of the run in a folder on one split. Raises InputError, TrainerError.

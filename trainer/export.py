@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from input.config import ResolvedInput
 from input.foundation import durable
-from input.views.crop import eval_view
+from input.views.files import eval_file
 from trainer import assembly, internals, provenance, run_dir
 from trainer.checkpoint import Checkpoints
 from trainer.errors import TrainerError
@@ -20,7 +20,7 @@ from trainer.workers.strategy import hide_gpus
 
 
 class Classifier(tf.Module):
-    """JPEG or PNG bytes -> probabilities, through the pipeline's own evaluation view."""
+    """Bytes of image files -> probabilities, through the pipeline's own evaluation view."""
 
     def __init__(self, model: keras.Model, inputs: ResolvedInput, classes: tuple[str, ...]):
         super().__init__()
@@ -32,12 +32,12 @@ class Classifier(tf.Module):
     def __call__(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """string[n] -> probabilities float32[n, classes], label int64[n], class_name string[n].
 
-        label and class_name are of the likeliest class. Like the records, the bytes must hold
-        upright pixels: a camera's EXIF orientation is not looked at.
+        label and class_name are of the likeliest class. The bytes are those of a JPEG, PNG, WebP,
+        GIF or BMP file, of which an orientation in its EXIF is followed.
         """
         size = self._inputs.image_size
         images = tf.map_fn(
-            lambda image: eval_view(image, size, self._inputs.eval_crop),
+            lambda image: eval_file(image, size, self._inputs.eval_crop),
             image_bytes,
             fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
         )

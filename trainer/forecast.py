@@ -5,17 +5,15 @@ Nothing is trained. samestep-plan shows it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from input import order, pipeline
-from input.manifest import INDEX_BYTES, Manifest
+from input.manifest import INDEX_BYTES
 from input.order import Plan
-from trainer import assembly
-from trainer.assembly import TRAIN, VALIDATION
+from input.splits import TRAIN, VALIDATION
+from trainer import assembly, data
 from trainer.config import Config
-from trainer.errors import TrainerError
 from trainer.workers.strategy import hide_gpus
 
 BITS, GIGA = 8, 1e9
@@ -56,11 +54,12 @@ def forecast(
     between two workers, in Gbit/s.
     """
     hide_gpus()
-    manifests = {split: _manifest(config, split) for split in (TRAIN, VALIDATION)}
+    manifests = data.manifests(config, (TRAIN, VALIDATION))
     manifest = manifests[TRAIN]
     replicas = workers * replicas_per_worker
     inputs = order.resolve(config.input, manifest.image_size, replicas)
-    plan = order.plan(inputs, manifest.records, replicas)
+    records = data.reader(config, TRAIN, manifest).records
+    plan = order.plan(inputs, records, replicas)
     dtype = np.dtype(manifest.schema.raw_dtype or np.uint8)
     model = assembly.new_model(config, inputs, len(manifest.classes), dtype.name)
     layout = assembly.micro_batch(model, plan, config).layout
@@ -127,12 +126,6 @@ def rows(found: Forecast) -> Iterator[tuple[str, str]]:
         f"{seconds * found.total_steps / 3600:.2f} hours in all, without evaluations",
     )
     yield "efficiency", f"{compute / seconds:.0%} of {plan.replicas} replicas without communication"
-
-
-def _manifest(config: Config, split: str) -> Manifest:
-    if not config.input.data_dir:
-        raise TrainerError("--data_dir is missing: the folder of the records to plan for.")
-    return Manifest.load(Path(config.input.data_dir) / split)
 
 
 def _bytes(count: float) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from input import order, pipeline
+from input.splits import TRAIN, VALIDATION
 from trainer import assembly, audit, cards, crosscheck, evaluate, run_dir, step, transfer
-from trainer.assembly import TRAIN, VALIDATION, Job, Training
+from trainer.assembly import Job, Training
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import PreemptedError, TrainerError

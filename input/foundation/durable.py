@@ -154,3 +154,23 @@ def _sync_tree(folder: Path) -> None:
         for name in files:
             sync(Path(parent, name))
         sync(Path(parent))
+
+
+class OpenFile:
+    """A file that is closed when nobody holds it any more: another thread may be reading."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+
+    def read(self, length: int, offset: int) -> bytes:
+        """`length` bytes from `offset` on; fewer where the file ends before."""
+        buffer = os.pread(self._descriptor, length, offset)
+        while len(buffer) < length:  # a network's file system may stop early
+            more = os.pread(self._descriptor, length - len(buffer), offset + len(buffer))
+            if not more:
+                break
+            buffer += more
+        return buffer
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)

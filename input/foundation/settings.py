@@ -57,6 +57,8 @@ class Matching(NamedTuple):
 
 
 REQUIRED = Matching(r"(?s).+", "given")
+# An object store has no reads at a position, no rename of a folder, no lock; a mount has them.
+_REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 class Setting(NamedTuple):
@@ -98,6 +100,11 @@ def check(config: Any, error: type[UserError]) -> None:
             continue
         if REQUIRED in setting.bounds and not value:
             raise error(f"--{setting.name} is missing: {setting.help}")
+        if isinstance(value, str) and _REMOTE.match(value):
+            raise error(
+                f"--{setting.name}={value} is not on a file system, and nothing here reads or "
+                "writes elsewhere. Copy it, or mount it and name the mount; docs/data.md shows how."
+            )
         if isinstance(value, float) and not math.isfinite(value):
             raise error(f"--{setting.name} must be a finite number, not {value}.")
         if not all(bound.holds(value) for bound in setting.bounds):

@@ -4,9 +4,28 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from input.config import SPLITS, InputConfig, ResolvedInput
+from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
 from input.foundation.settings import REQUIRED, AtLeast, AtMost, check
+from input.splits import SPLITS, chosen, split_of
+
+_Splits = Annotated[
+    str, "Splits to take, as in train,validation; others are left out. Unset: all that are there."
+]
+
+
+def _shape(raw_shape: str) -> tuple[int, int, int] | None:
+    if not raw_shape:
+        return None
+    try:
+        height, width, channels = (int(number) for number in raw_shape.split(","))
+    except ValueError:
+        height = width = channels = 0
+    if min(height, width) < 1 or channels not in (1, 3):
+        raise InputError(
+            f"--raw_shape={raw_shape} is not height,width,channels with 1 or 3 channels."
+        )
+    return height, width, channels
 
 
 @dataclass(frozen=True)
@@ -16,8 +35,10 @@ class WriteConfig:
     images: Annotated[
         str,
         "Folder of class folders (DIR/cat/1.jpg), or of splits of them (DIR/train/cat/1.jpg, "
-        "DIR/validation/cat/1.jpg); or FILE.csv or FILE.jsonl with the columns path,label and, "
-        "optionally, split; or FILE.npz with images uint8[n,h,w,3] and labels[n].",
+        "DIR/validation/cat/1.jpg), or a .zip, .tar or .tar.gz of them; or FILE.csv or FILE.jsonl "
+        "with the columns path,label and, optionally, split; or FILE.npz with images "
+        "uint8[n,h,w,3] and labels[n], or FILE.npy of images with --labels; or a folder of MNIST's "
+        "IDX files; or one of TFRecords of tf.train.Examples.",
         REQUIRED,
     ] = ""
     out: Annotated[str, "Folder to write; gets one folder of shards per split.", REQUIRED] = ""
@@ -27,6 +48,7 @@ class WriteConfig:
     split: Annotated[
         str, "How images without splits are divided, class by class: name:share,name:share."
     ] = "train:0.9,validation:0.1"
+    splits: _Splits = ""
     seed: Annotated[int, "Seed of the split and of the shuffle over shards."] = 0
     encoding: Annotated[
         Literal["keep", "jpeg", "raw"],
@@ -57,14 +79,31 @@ class WriteConfig:
         AtLeast(0),
     ] = 0
 
+    labels: Annotated[str, "FILE.npy of labels[n], for images in a FILE.npy."] = ""
+    image_key: Annotated[
+        str, "In TFRecords: feature that holds the image. Unset: image/encoded, image, .."
+    ] = ""
+    label_key: Annotated[
+        str, "In TFRecords: feature that holds the label. Unset: image/class/label, label, .."
+    ] = ""
+    raw_shape: Annotated[
+        str, "In TFRecords: height,width,channels of pixels, where no features say them."
+    ] = ""
+
     def __post_init__(self) -> None:
         check(self, InputError)
+        self.shape()
         self.shares()
+        chosen(self.splits, SPLITS)
+
+    def shape(self) -> tuple[int, int, int] | None:
+        """`raw_shape` as numbers. Raises InputError."""
+        return _shape(self.raw_shape)
 
     def shares(self) -> dict[str, Fraction]:
         """`split` as name -> share; the shares sum to exactly 1. Raises InputError."""
         parts = [part.strip().partition(":") for part in self.split.split(",")]
-        names = [SPLITS[name] for name, _, _ in parts if name in SPLITS]
+        names = [split for name, _, _ in parts if (split := split_of(name))]
         try:
             shares = [Fraction(share) for _, _, share in parts]
         except (ValueError, ZeroDivisionError):
@@ -100,28 +139,27 @@ class IndexConfig:
     ] = None
     raw_shape: Annotated[str, "Shape of every raw image: height,width,channels."] = ""
     classes: Annotated[
-        str, "File of class names, one a line. Unset: a *labels.txt in the folder, else numbers."
+        str,
+        "File of class names, one a line. Unset: a *labels.txt or *names.txt beside the shards, "
+        "else numbers.",
     ] = ""
+    splits: _Splits = ""
+    max_bad_records: Annotated[
+        int,
+        "Bad records allowed: each is listed, and indexed, so that training needs as many.",
+        AtLeast(0),
+    ] = 0
 
     def __post_init__(self) -> None:
         check(self, InputError)
+        chosen(self.splits, SPLITS)
         if bool(self.raw_shape) != (self.raw_dtype is not None):
             raise InputError("--raw_dtype and --raw_shape belong together: set both or none.")
         self.shape()
 
     def shape(self) -> tuple[int, int, int] | None:
         """`raw_shape` as numbers. Raises InputError."""
-        if not self.raw_shape:
-            return None
-        try:
-            height, width, channels = (int(number) for number in self.raw_shape.split(","))
-        except ValueError:
-            height = width = channels = 0
-        if min(height, width) < 1 or channels not in (1, 3):
-            raise InputError(
-                f"--raw_shape={self.raw_shape} is not height,width,channels with 1 or 3 channels."
-            )
-        return height, width, channels
+        return _shape(self.raw_shape)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,17 @@
 """One image's way from its file, or from pixels, to what a record stores.
 
-Bytes are kept where nothing has to change, for TensorFlow's decoders (channels=3) read every JPEG
-and PNG as Pillow does: grey, palette, 1 to 16 bits, CMYK (tried with TensorFlow 2.21 and Pillow
-13). They do not read the EXIF orientation: a rotated image is stored upright, encoded again.
+Bytes are kept where nothing has to change: TensorFlow's decoders (channels=3) read the usual JPEG
+and PNG as Pillow does, grey, palette, 1 to 16 bits, CMYK (tried with TensorFlow 2.21 and Pillow
+13). What they would read otherwise, or not at all, is known by its header and encoded again:
+arithmetic JPEG, CMYK without Adobe's marker, PNG with unknown parts. They do not read the EXIF
+orientation: a rotated image is stored upright, encoded again.
 Alpha is dropped, not blended: a TensorFlow program gets the same from the same file when it serves.
 """
 
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +20,18 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
+from input.records import start_of_frame
+
 # Pillow's names; what a file is, is decided by its content.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+# What every decoder of training reads: baseline, extended and progressive JPEG (SOF0 to SOF2), so
+# neither arithmetic nor lossless; PNG's chunks in their order (5.6), so none that must be known.
+_JPEG_FRAMES = (b"\xc0", b"\xc1", b"\xc2")
+_PNG_CHUNKS = re.compile(
+    rb"IHDR(?: (?:PLTE|[a-z][A-Za-z]{3}))*(?: IDAT)+(?: [a-z][A-Za-z]{3})* IEND"
+)
+_LONGEST_SIDE = 1_000_000  # of a PNG: libpng's limit
 _ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4: 1 is upright, 2 to 8 are rotated or mirrored
 # A JPEG marker that is not part of entropy-coded data (ITU T.81, B.1.1): not 00, not a restart.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
@@ -44,8 +56,6 @@ class Converted(NamedTuple):
 
 def read_image(path: Path) -> bytes:
     """A file's bytes. Raises ValueError where it can be no image, OSError."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"not one of {', '.join(SUFFIXES)}")
     if not path.is_file():  # opening a named pipe would wait for ever
         raise ValueError("neither a file nor a link to one")
     return path.read_bytes()
@@ -60,13 +70,13 @@ def convert(image: bytes | np.ndarray, how: Conversion) -> Converted:
         _check_pixels(image.shape[1], image.shape[0], how)
         pixels = image[..., 0] if image.shape[-1] == 1 else image
         return _encode(_shrunk(Image.fromarray(pixels), how), "PNG", how, subsampling=0)
-    picture = _open(image, how)
+    picture, plain = _open(image, how)
     kind, size = picture.format or "", picture.size
     upright = picture.getexif().get(_ORIENTATION, 1) not in range(2, 9)
     short_side = how.short_side or min(size)
     fits = min(size) <= short_side
     stays = how.encoding == "keep" or (how.encoding == "jpeg" and kind == "JPEG")
-    if kind in ("JPEG", "PNG") and upright and fits and stays:
+    if kind in ("JPEG", "PNG") and plain and upright and fits and stays:
         picture.load()
         return Converted(image, size, raw=False)
     # Chroma stays halved where it was, else whole: 4:2:2 would be halved in the other direction.
@@ -81,6 +91,13 @@ def convert(image: bytes | np.ndarray, how: Conversion) -> Converted:
     return _encode(picture, kind, how, subsampling=2 if sampling == 2 else 0)
 
 
+def has_known_start(content: bytes) -> bool:
+    """Whether a file begins as one of FORMATS does."""
+    if content.startswith(b"BM"):  # as many a text; 4 bytes that are reserved, and 0, make it one
+        return content[6:10] == bytes(4)
+    return content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"RIFF"))
+
+
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
     """Silences Pillow's warnings, which name no file; its pixel limit is replaced by ours."""
@@ -93,33 +110,106 @@ def quiet_pillow() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _open(content: bytes, how: Conversion) -> Image.Image:
-    """The image, not decoded yet; checked for damage that Pillow accepts and TensorFlow refuses.
+def _open(content: bytes, how: Conversion) -> tuple[Image.Image, bool]:
+    """The image, not decoded yet, and whether training may have its bytes as they are.
 
-    That is a missing end or a wrong checksum. With both checked, no damaged file of 11,000
-    (bytes changed, zeroed, removed, cut off) was taken here and refused there. Zeros inside a JPEG
-    pass in both.
+    It is checked for damage that Pillow accepts and TensorFlow refuses: a missing end, a wrong
+    checksum, pixels that end early. With these checked, no damaged file of 11,000 (bytes changed,
+    zeroed, removed, cut off) was taken here and refused there. Zeros inside a JPEG pass in both.
     """
     if content.startswith(b"\xff\xd8\xff") and not _jpeg_ends(content):
         raise ValueError("truncated: the JPEG has no end")
     try:
         picture = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
-        known = content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"RIFF"))
-        if known:
+        if has_known_start(content):
             raise ValueError("its header cannot be read") from None
         formats = ", ".join(FORMATS)
         raise ValueError(f"none of {formats} inside" if content else "empty") from None
     _check_pixels(*picture.size, how)
     if picture.format == "MPO":  # a JPEG with more pictures behind it
         picture.format = "JPEG"
+    plain = picture.format == "JPEG" and _check_jpeg(picture, content)
     if picture.format == "PNG":
         picture.verify()  # checksums, and that there is an end; it cannot be decoded afterwards
         picture = Image.open(io.BytesIO(content), formats=("PNG",))
-    return picture
+        plain = _check_png(picture, content)
+    return picture, plain
+
+
+def _check_jpeg(picture: Image.Image, content: bytes) -> bool:
+    """Whether the decoders of training read a JPEG as Pillow does.
+
+    Four components without Adobe's marker are inverted ink for Pillow, and ink for TensorFlow.
+    """
+    frame = start_of_frame(content)
+    known = frame is not None and frame[1] in _JPEG_FRAMES
+    return known and (picture.mode != "CMYK" or "adobe" in picture.info)
+
+
+def _check_png(picture: Image.Image, content: bytes) -> bool:
+    """Whether libpng reads a PNG as Pillow does. Raises ValueError where pixels are missing."""
+    chunks = list(_png_chunks(content))
+    header = dict(reversed(chunks))[b"IHDR"]
+    palettes = [data for name, data in chunks if name == b"PLTE"]
+    if header[9] == 3 and not palettes:
+        raise ValueError("colours of a palette, and no palette")
+    bits = header[8] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[header[9]]  # of a pixel (PNG, 11.2.2)
+    passes = _passes(*picture.size, header[12])
+    missing = sum(rows * (1 + (bits * columns + 7) // 8) for columns, rows in passes)
+    pixels = zlib.decompressobj()
+    for name, data in chunks:
+        if name == b"IDAT" and missing >= 0:
+            try:
+                missing -= len(pixels.decompress(data, missing + 1))  # not more: it may be a bomb
+            except zlib.error:
+                raise ValueError("its pixels are damaged") from None
+    if missing > 0:
+        raise ValueError("truncated: its pixels end early")
+    return (
+        missing == 0
+        and pixels.eof
+        and _PNG_CHUNKS.fullmatch(b" ".join(name for name, _ in chunks)) is not None
+        and (len(header), header[10]) == (13, 0)  # the only method of compression
+        and len(palettes) <= 1
+        and all(palette and len(palette) % 3 == 0 for palette in palettes)
+    )
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and data of each chunk, up to the last (PNG, 5.3)."""
+    at = 8
+    while at + 8 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        name = content[at + 4 : at + 8]
+        yield name, content[at + 8 : at + 8 + length]
+        if name == b"IEND":
+            return
+        at += 12 + length
+
+
+def _passes(width: int, height: int, interlaced: int) -> Iterator[tuple[int, int]]:
+    """Columns and rows of each pass over the pixels (PNG, 8.2)."""
+    if not interlaced:
+        yield width, height
+        return
+    for left, top, across, down in (
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        if columns > 0 and rows > 0:
+            yield columns, rows
 
 
 def _check_pixels(width: int, height: int, how: Conversion) -> None:
+    if max(width, height) > _LONGEST_SIDE:
+        raise ValueError(f"{width} x {height} pixels: no side may have more than {_LONGEST_SIDE:,}")
     if width * height > how.max_pixels:
         raise ValueError(
             f"{width} x {height} pixels are more than --max_pixels={how.max_pixels}: decoding it "

@@ -1,106 +1,126 @@
-"""A folder of class folders, or of splits of them -> the images to write."""
+"""Class folders, or splits of them, on the disk or in an archive -> the images to write."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from input.config import SPLITS
 from input.errors import InputError
 from input.prepare.config import WriteConfig
-from input.prepare.conversion import SUFFIXES, read_image
-from input.prepare.sources import UNDIVIDED, Classes, Listing, Source, bytes_of, listed, listing
+from input.prepare.conversion import SUFFIXES, has_known_start, read_image
+from input.prepare.places import Disk, Place, open_archive
+from input.prepare.sources import UNDIVIDED, Classes, Listing, Source, by_number, listed, listing
+from input.splits import SPLITS, chosen, splits_among
 
-_LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # that file managers leave; and every .name
+# What lies beside images in many data sets, and is none unless its first bytes say so.
+_SIDECARS = (".txt", ".csv", ".tsv", ".xml", ".json", ".yaml", ".yml", ".md", ".html", ".mat")
 
 
 def list_folder(config: WriteConfig) -> Listing:
-    """The images of a folder. Raises InputError.
-
-    The folder holds splits when train lies in it next to validation, val or test; else classes.
-    """
+    """The images of a folder. Raises InputError."""
     images = Path(config.images)
-    names = _folders(images)
-    has_splits = "train" in names and len(SPLITS.keys() & set(names)) > 1
-    if has_splits:
-        found = _find_splits(images, names)
-    else:
-        found = {UNDIVIDED: _find_classes(images, images)}
-
-    def read(source: Source) -> bytes:
-        return read_image(images / source.name)
-
-    return listing(config, found, read)
+    found = _find(config, Disk(images))
+    return listing(config, found, lambda source: read_image(images / source.name))
 
 
-def _find_splits(images: Path, names: list[str]) -> dict[str, Classes]:
-    found = {}
-    for name in names:
-        split = SPLITS.get(name)
-        if split is None or split in found:
+def list_archive(config: WriteConfig) -> Listing:
+    """The images of a zip or tar file. Raises InputError."""
+    archive = open_archive(Path(config.images))
+    return listing(config, _find(config, archive), lambda source: archive.read(source.name))
+
+
+def _find(config: WriteConfig, place: Place) -> dict[str, Classes]:
+    """Split -> its classes.
+
+    There are splits when folders for training and for another split lie in the place; else there
+    are classes. Where there is one folder only, that is looked into: archives often have one around
+    all.
+    """
+    place = _unwrapped(place)
+    splits = splits_among(_folders(place))
+    return _find_splits(config, place, splits) if splits else {UNDIVIDED: _find_classes(place)}
+
+
+def _find_splits(config: WriteConfig, place: Place, splits: dict[str, str]) -> dict[str, Classes]:
+    """splits: name of a folder -> the split it holds."""
+    folders: dict[str, str] = {}
+    for name in _folders(place):
+        split = splits.get(name)
+        if split is None and config.splits:
+            continue
+        if split is None or split in folders:
+            there = "" if split is None else f": {folders[split]} is {split} already"
             raise InputError(
-                f"--images={images} has the splits train and validation or test, so {name} cannot "
-                "be there too. Move it elsewhere."
+                f"{place.path} has the splits {', '.join(splits)}, so {name} cannot be there too"
+                f"{there}. Move it elsewhere, or name the splits to write with --splits."
             )
-        found[split] = _find_classes(images, images / name)
+        folders[split] = name
+    wanted = chosen(config.splits, sorted(folders, key=SPLITS.index))
+    found = {split: _find_classes(_unwrapped(place.inside(folders[split]))) for split in wanted}
     for split, own in found.items():
-        if different := sorted(own.keys() ^ found["train"].keys()):
+        if different := sorted(own.keys() ^ found[wanted[0]].keys()):
             raise InputError(
-                f"The splits train and {split} in {images} must have the same classes; only one "
-                f"of them has {listed(different)}."
+                f"The splits {wanted[0]} and {split} in {place.path} must have the same classes; "
+                f"only one of them has {listed(different)}."
             )
     return found
 
 
-def _find_classes(images: Path, folder: Path) -> Classes:
-    """Class -> its images; the classes are sorted. Raises InputError."""
-    if not (classes := _folders(folder)):
-        raise InputError(f"{folder} has no class folders: one folder of images per class.")
+def _unwrapped(place: Place) -> Place:
+    """The only folder in a place where that holds folders again; else the place itself."""
+    inside = _folders(place)
+    if len(inside) == 1 and place.inside(inside[0]).folders():
+        return place.inside(inside[0])
+    return place
+
+
+def _find_classes(place: Place) -> Classes:
+    """Class -> its images; the classes are in their order. Raises InputError."""
+    if not (classes := _folders(place)):
+        raise InputError(f"{place.path} has no class folders: one folder of images per class.")
+    _refuse_splits(place, classes)
     found = {}
-    for label, name in enumerate(classes):
+    for label, name in enumerate(by_number(classes)):
         found[name] = [
-            Source(str(path.relative_to(images)), label, bytes_of(path))
-            for path in _files(folder / name)
+            Source(path, label, size)
+            for path, size in place.inside(name).below()
+            if not _is_sidecar(place, path)
         ]
         if not found[name]:
-            raise InputError(f"Class folder {folder / name} is empty. Add images or remove it.")
+            raise InputError(f"Class folder {place.path / name} is empty. Add images or remove it.")
     return found
 
 
-def _folders(folder: Path) -> list[str]:
-    """The visible folders in `folder`, sorted. Raises InputError where images lie beside them."""
-    try:
-        visible = [path for path in sorted(folder.iterdir()) if not _hidden(path.name)]
-    except OSError as error:
-        raise InputError(
-            f"Folder {folder} cannot be read: {error.strerror}. --images names a folder of class "
-            "folders."
-        ) from None
-    astray = [path.name for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
+def _refuse_splits(place: Place, classes: list[str]) -> None:
+    """Two classes with the same folders inside are splits, or parts, of unknown names."""
+    holding: dict[tuple[str, ...], str] = {}
+    for name in classes:
+        inside = place.inside(name).folders()
+        other = holding.setdefault(tuple(inside), name) if inside else name
+        if other != name:
+            raise InputError(
+                f"{place.path}: {other} and {name} hold the same folders, {listed(inside)}, and "
+                "look like splits, not like classes. Name them train, validation and test, choose "
+                "one of them with --images, or list the images in a CSV file."
+            )
+
+
+def _folders(place: Place) -> list[str]:
+    """The names of the folders in a place, sorted. Raises InputError where images lie beside."""
+    astray = [name for name in place.files() if name.lower().endswith(SUFFIXES)]
     if astray:
         raise InputError(
-            f"Images in {folder} are not in a class folder: {listed(astray)}. "
-            "Move them into one, or elsewhere."
+            f"Images in {place.path} are not in a class folder: {listed(astray)}. Move them into "
+            "one, or elsewhere; a split without classes is left out with --splits=train,validation."
         )
-    return [path.name for path in visible if path.is_dir()]
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """The visible files below `folder`; links are followed. Raises InputError."""
-    seen = set()
-
-    def fail(error: OSError) -> None:
-        raise InputError(f"Folder {error.filename} cannot be read: {error.strerror}.")
-
-    for parent, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
+    found = place.folders()
+    for name in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
             raise InputError(
-                f"Folder {parent} is in {folder} twice, through a link. Remove the link."
-            )
-        seen.add(real)
-        folders[:] = [name for name in folders if not _hidden(name)]
-        yield from (Path(parent, name) for name in files if not _hidden(name))
+                f"The name of folder {str(place.path / name)!r} is no UTF-8, so it cannot be a "
+                "class's name. Rename it."
+            ) from None
+    return found
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _LITTER
+def _is_sidecar(place: Place, path: str) -> bool:
+    return path.lower().endswith(_SIDECARS) and not has_known_start(place.start(path))

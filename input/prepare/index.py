@@ -1,43 +1,22 @@
 """TFRecords that others wrote -> manifests and indexes; the files are not moved or changed."""
 
+import logging
 import os
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
 
-from input.config import SPLITS
 from input.errors import InputError
 from input.foundation import durable
+from input.foundation.text import one_line
 from input.manifest import MANIFEST_FILE, Manifest, save
 from input.prepare.config import IndexConfig
-from input.records import (
-    FOOTER_BYTES,
-    HEADER_BYTES,
-    RecordError,
-    Schema,
-    image_format,
-    parse,
-    payload_bytes,
-    unframe,
-)
-from input.shard import CHECKSUMS_SUFFIX, INDEX_SUFFIX, Summary
+from input.prepare.scan import Scanned, class_names, find_shards, scan
+from input.prepare.sources import listed
+from input.records import Schema
 
-MOST_CLASSES = 1_000_000  # more would be another feature read as a label: names are made for all
-LONGEST = 2**31 - 1  # bytes of a record: the index in memory has 32 bits for them
-_SHARD = re.compile(r"\.tfrecords?\b|-\d{5}-of-\d{5}$")
-_SPLIT = re.compile(rf"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])")
-
-
-class _Scanned(NamedTuple):
-    """One shard, read from its first byte to its last."""
-
-    path: Path
-    summary: Summary
-    labels: Counter[int]  # label -> records
+log = logging.getLogger(__name__)
 
 
 def index(
@@ -58,7 +37,7 @@ def index(
 def _index(
     config: IndexConfig, folder: Path, out: Path, progress: Callable[[int, int], None]
 ) -> dict[str, Manifest]:
-    splits = _find_shards(folder)
+    splits = find_shards(folder, config.splits)
     # train last: without its manifest nothing can be trained on.
     in_order = sorted(splits, key="train".__eq__)
     indexed = [out / split for split in in_order if (out / split / MANIFEST_FILE).exists()]
@@ -67,44 +46,11 @@ def _index(
     schema = Schema(
         config.image_key, config.label_key, config.label_offset, config.raw_dtype, config.shape()
     )
-    every = [path for paths in splits.values() for path in paths]
-    found = dict(zip(every, _scan(every, schema, progress), strict=True))
-    scanned = {split: [found[path] for path in paths] for split, paths in splits.items()}
+    scanned = scan(splits, schema, progress, config.max_bad_records)
     classes = _class_names(config, folder, scanned)
+    _warn(scanned, classes)
     manifests = {split: _save(out / split, classes, schema, scanned[split]) for split in in_order}
     return {split: manifests[split] for split in splits}
-
-
-def _find_shards(folder: Path) -> dict[str, list[Path]]:
-    """Split -> its shards, sorted by name. Raises InputError."""
-    if not folder.is_dir():
-        raise InputError(f"--dir={folder} is not a folder. It must name a folder of TFRecords.")
-    paths = [path for path in sorted(folder.rglob("*")) if _SHARD.search(path.name)]
-    beside = (INDEX_SUFFIX, CHECKSUMS_SUFFIX)
-    paths = [path for path in paths if path.suffix not in beside and path.is_file()]
-    if not paths:
-        raise InputError(
-            f"--dir={folder} holds no TFRecords: files called .tfrecord or like "
-            "train-00000-of-01024."
-        )
-    splits: dict[str, list[Path]] = {}
-    for path in paths:
-        named = _SPLIT.findall(path.name.lower()) or _SPLIT.findall(
-            path.relative_to(folder).parent.name.lower()
-        )
-        found = {SPLITS[name] for name in named}
-        if len(found) != 1:
-            raise InputError(
-                f"Which split is {path}? Its name, or its folder's, must have one of "
-                f"{', '.join(SPLITS)}, and has {' and '.join(sorted(found)) or 'none'}."
-            )
-        splits.setdefault(found.pop(), []).append(path)
-    for split, own in splits.items():
-        names = Counter(path.name for path in own)
-        twice = [name for name, count in names.items() if count > 1]
-        if twice:
-            raise InputError(f"Two shards of {split} are called {twice[0]}. Rename one.")
-    return splits
 
 
 def _bind(folders: list[Path], progress: Callable[[int, int], None]) -> dict[str, Manifest]:
@@ -116,7 +62,9 @@ def _bind(folders: list[Path], progress: Callable[[int, int], None]) -> dict[str
     for manifest in unbound:
         folder = manifest.folder
         paths = [folder / shard.file for shard in manifest.shards]
-        scanned = _scan(paths, manifest.schema, progress)
+        scanned = scan({folder.name: paths}, manifest.schema, progress, manifest.records)[
+            folder.name
+        ]
         for shard, each in zip(manifest.shards, scanned, strict=True):
             if each.summary.shard(shard.file).sha256 != shard.sha256:
                 raise InputError(
@@ -133,105 +81,47 @@ def _bind(folders: list[Path], progress: Callable[[int, int], None]) -> dict[str
     return bound
 
 
-def _scan(
-    paths: Sequence[Path], schema: Schema, progress: Callable[[int, int], None]
-) -> list[_Scanned]:
-    """`progress(done, total)` counts bytes."""
-    sizes = [path.stat().st_size for path in paths]
-    scanned = []
-    for path, before in zip(paths, accumulate(sizes[:-1], initial=0), strict=True):
-
-        def scanned_of_all(done: int, before: int = before) -> None:
-            progress(before + done, sum(sizes))
-
-        scanned.append(_scan_shard(path, schema, scanned_of_all))
-    return scanned
-
-
-def _scan_shard(path: Path, schema: Schema, progress: Callable[[int], None]) -> _Scanned:
-    size, offset = path.stat().st_size, 0
-    summary = Summary()
-    labels: Counter[int] = Counter()
-    with path.open("rb") as file:
-        while offset < size:
-            try:
-                record = _next_record(file, size - offset)
-                parsed = parse(unframe(record), schema)
-                if parsed.label < 0:
-                    raise RecordError(f"label {parsed.label} is below 0; --label_offset moves it")
-                if parsed.label >= MOST_CLASSES:
-                    raise RecordError(
-                        f"label {parsed.label}: a label is the number of a class, and there can be "
-                        f"{MOST_CLASSES:,}"
-                    )
-                if schema.raw_dtype is None and image_format(parsed.image) is None:
-                    raise RecordError("the image is neither JPEG nor PNG")
-            except RecordError as error:
-                raise InputError(
-                    f"{path}, record {len(summary.lengths)}, byte offset {offset}: {error}."
-                    f"{_compressed(path)}"
-                ) from None
-            summary.add(record)
-            labels[parsed.label] += 1
-            offset += len(record)
-            progress(offset)
-    if not summary.lengths:
-        raise InputError(f"{path} is empty. Remove it.")
-    return _Scanned(path, summary, labels)
-
-
-def _next_record(file: BinaryIO, left: int) -> bytes:
-    header = file.read(HEADER_BYTES)
-    length = HEADER_BYTES + payload_bytes(header) + FOOTER_BYTES
-    if length > LONGEST:
-        raise RecordError(f"the record has {length} bytes; up to {LONGEST} can be read")
-    if length > left:
-        raise RecordError(f"the record has {length} bytes, the file only {left} more")
-    return header + file.read(length - HEADER_BYTES)
-
-
-def _compressed(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start == b"\x1f\x8b":
-        return (
-            " The file is compressed with GZIP, and records in it cannot be reached one by one: "
-            f"gunzip --stdout {path} > PLAIN/{path.name}"
-        )
-    if start[:1] == b"\x78":
-        return (
-            " The file may be compressed with ZLIB: python3 -c 'import sys, zlib; "
-            f"sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))' < {path} > "
-            f"PLAIN/{path.name}"
-        )
-    return ""
-
-
 def _class_names(
-    config: IndexConfig, folder: Path, scanned: dict[str, list[_Scanned]]
+    config: IndexConfig, folder: Path, scanned: dict[str, list[Scanned]]
 ) -> tuple[str, ...]:
     every = [shard for shards in scanned.values() for shard in shards]
-    needed = 1 + max(max(shard.labels) for shard in every)
-    files = [Path(config.classes)] if config.classes else sorted(folder.glob("*labels.txt"))
-    if len(files) > 1:
-        raise InputError(f"{folder} has {len(files)} files of labels. Choose one with --classes.")
-    if not files:
+    needed = 1 + max(max(shard.labels, default=-1) for shard in every)
+    if not needed:
+        raise InputError(f"Every record in {folder} is bad.")
+    names = class_names(folder, [shard.path for shard in every], config.classes)
+    if names is None:
         return tuple(str(label) for label in range(needed))
-    try:
-        names = tuple(files[0].read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--classes={files[0]} cannot be read: {error}.") from None
     if len(names) < needed:
-        where = next(shard.path for shard in every if max(shard.labels) >= len(names))
+        where = next(shard.path for shard in every if max(shard.labels, default=-1) >= len(names))
         raise InputError(
-            f"{files[0]} has {len(names)} class names, but {where} a label {needed - 1}. "
-            "Labels count from 0; --label_offset moves them."
+            f"There are {len(names)} class names, but in {where} a label {needed - 1}. "
+            "Labels count from 0; --label_offset moves them, --classes=FILE has other names."
         )
     return names
 
 
+def _warn(scanned: dict[str, list[Scanned]], classes: tuple[str, ...]) -> None:
+    """Says what of the records will surprise, before anything is written."""
+    bad = sum(len(shard.bad) for shards in scanned.values() for shard in shards)
+    if bad:
+        log.warning("%d bad records are indexed: training needs --max_bad_records=%d", bad, bad)
+    used = {
+        split: {label for each in own for label in each.labels} for split, own in scanned.items()
+    }
+    every = set().union(*used.values())
+    if len(every) < len(classes):
+        log.warning(
+            "%d classes, and labels of %d of them: %s. samestep-records write leaves no gaps",
+            *(len(classes), len(every), listed([str(label) for label in sorted(every)])),
+        )
+    for split, own in used.items():
+        if missing := sorted(every - own):
+            names = one_line(listed([classes[label] for label in missing]))
+            log.warning("No record of %s is in %s", names, split)
+
+
 def _save(
-    folder: Path, classes: tuple[str, ...], schema: Schema, scanned: list[_Scanned]
+    folder: Path, classes: tuple[str, ...], schema: Schema, scanned: list[Scanned]
 ) -> Manifest:
     durable.make(folder)
     shards = []

@@ -1,17 +1,21 @@
 """Images to write: where each comes from, its label, its split and its place in the order."""
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import chain, islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from input.errors import InputError
+from input.foundation.text import one_line
 from input.prepare.config import WriteConfig
+from input.splits import chosen
+
+log = logging.getLogger(__name__)
 
 LISTED = 20  # names that an error lists at most
 UNDIVIDED = ""  # the only split of images that have none
@@ -54,12 +58,16 @@ def listing(
             "Leave --split out."
         )
     splits = found if has_splits else _divide_classes(config, found[UNDIVIDED])
+    splits = {split: splits[split] for split in chosen(config.splits, list(splits))}
     classes = tuple(next(iter(splits.values())))
     if len(classes) < 2:
         raise InputError(
             f"--images={config.images} has the class {classes[0]} only; a classifier needs 2. "
             "Are the class folders one level higher or deeper?"
         )
+    for split, own in splits.items():
+        if empty := [name for name, sources in own.items() if not sources]:
+            log.warning("No image of %s is in %s", one_line(listed(empty)), split)
     ordered = {
         split: sorted(
             chain.from_iterable(own.values()), key=lambda source: _rank(config, "order", source)
@@ -108,15 +116,16 @@ def _rank(config: WriteConfig, purpose: str, source: Source) -> bytes:
     return hashlib.blake2b(os.fsencode(key), digest_size=16).digest()
 
 
+def by_number(names: Iterable[str]) -> list[str]:
+    """Names of classes in their order: as numbers where all are whole numbers, else as text."""
+    names = sorted(names)
+    try:
+        return sorted(names, key=int)
+    except ValueError:
+        return names
+
+
 def listed(names: Sequence[str]) -> str:
     """The first LISTED names, and how many more there are."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
-
-
-def bytes_of(path: Path) -> int:
-    """A file's size; 0 where it cannot be found out: reading it says why."""
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - a name is cheaper than a Path, a million times
-    except OSError:  # a link to nothing, say
-        return 0

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
+from input import internals
 from input.errors import InputError
 from input.manifest import Manifest, find_splits
 from input.prepare.config import VerifyConfig
-from input.prepare.conversion import Conversion, convert, quiet_pillow
 from input.reader import RecordReader
+from input.records import image_format
 
 LISTED = 20  # problems of one kind
 BLOCK = 64  # records that a thread checks at a time
@@ -68,21 +70,27 @@ def verify(
     if len({manifest.classes for manifest in manifests.values()}) > 1:
         findings.add("classes that differ", f"between {' and '.join(manifests)}")
     total = sum(manifest.records for manifest in manifests.values())
-    seen: dict[bytes, str] = {}  # content -> the first place with it
+    seen: dict[bytes, tuple[str, int]] = {}  # content -> the first place with it
     done = 0
     for split, manifest in manifests.items():
         findings.splits[split] = manifest.records
         _check_shards(manifest, findings)
         for number, verified in enumerate(_check_images(config, manifest, findings)):
+            place = (split, number)
             if verified.reason:
-                findings.add("bad images", f"{split}, record {number}: {verified.reason}")
+                findings.add("bad images", f"{_named(manifests, *place)}: {verified.reason}")
             elif verified.digest:
-                place = f"{split}, record {number}"
                 first = seen.setdefault(verified.digest, place)
                 if first != place:
-                    findings.add("duplicate images", f"{place}: as {first}")
+                    places = f"{_named(manifests, *place)}: as {_named(manifests, *first)}"
+                    findings.add("duplicate images", places)
             progress(done := done + 1, total)
     return findings
+
+
+def _named(manifests: dict[str, Manifest], split: str, number: int) -> str:
+    source = manifests[split].source(number)
+    return f"{split}, record {number}{f' ({source})' if source else ''}"
 
 
 def _check_shards(manifest: Manifest, findings: Findings) -> None:
@@ -97,16 +105,15 @@ def _check_images(
 ) -> Iterator[_Verified]:
     """Every record in order; what the reader finds wrong goes to the findings."""
     reader = RecordReader(manifest, manifest.records, config.max_pixels)
-    how = Conversion("keep", short_side=None, quality=90, max_pixels=config.max_pixels)
 
     def check(first: int) -> list[_Verified]:
         block = reader.read(np.arange(first, min(first + BLOCK, manifest.records)))
         return [
-            _check(image, how, manifest) if weight else _Verified(b"", "")
+            _check(image, manifest) if weight else _Verified(b"", "")
             for image, weight in zip(block.images, block.weights, strict=True)
         ]
 
-    with ThreadPoolExecutor(config.jobs or os.cpu_count() or 1) as pool, quiet_pillow():
+    with ThreadPoolExecutor(config.jobs or os.cpu_count() or 1) as pool:
         blocks = range(0, manifest.records, BLOCK)
         for block in pool.map(check, blocks):
             yield from block
@@ -114,11 +121,13 @@ def _check_images(
         findings.add("bad records", str(reader.bad_records[number]))
 
 
-def _check(image: bytes, how: Conversion, manifest: Manifest) -> _Verified:
+def _check(image: bytes, manifest: Manifest) -> _Verified:
+    """Decodes an image with what training decodes it with."""
     reason = ""
     if manifest.schema.raw_dtype is None:
+        jpeg = image_format(image) == "jpeg"
         try:
-            convert(image, how)
-        except Exception as error:  # as in the writer: Pillow raises many kinds
-            reason = str(error) or type(error).__name__
+            (tf.io.decode_jpeg if jpeg else tf.io.decode_png)(image, channels=3)
+        except tf.errors.InvalidArgumentError as error:
+            reason = internals.reason(error)
     return _Verified(hashlib.blake2b(image, digest_size=16).digest(), reason)

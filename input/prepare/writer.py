@@ -15,19 +15,26 @@ from input.errors import InputError
 from input.foundation import durable
 from input.foundation.text import one_line
 from input.manifest import Manifest, save
-from input.prepare import folders, tables
+from input.prepare import arrays, examples, folders, tables
 from input.prepare.config import WriteConfig
 from input.prepare.conversion import Conversion, Converted, convert, quiet_pillow
+from input.prepare.places import ARCHIVES
 from input.prepare.sources import LISTED, Listing, Source
 from input.records import ENCODED, RAW, encode, frame
-from input.shard import Shard, Summary
+from input.shard import Shard, Summary, save_sources
 
 log = logging.getLogger(__name__)
 
 SHARD_BYTES = 128 * 2**20
 LOCK_SUFFIX = ".lock"  # of the file beside --out that is locked during a write
-# By the suffix of --images; without one of these it is a folder.
-LISTERS = {".csv": tables.list_table, ".jsonl": tables.list_table, ".npz": tables.list_arrays}
+# By the end of the name of --images; without one of these it is a folder.
+LISTERS = {
+    ".csv": tables.list_table,
+    ".jsonl": tables.list_table,
+    ".npz": arrays.list_npz,
+    ".npy": arrays.list_npy,
+    **dict.fromkeys(ARCHIVES, folders.list_archive),
+}
 
 
 class _Outcome(NamedTuple):
@@ -50,13 +57,30 @@ def write(
     images, out = Path(config.images), Path(config.out)
     if out.resolve().is_relative_to(images.resolve()):
         raise InputError(f"--out={out} is inside --images={images}. Choose another --out.")
-    listing = LISTERS.get(images.suffix.lower(), folders.list_folder)(config)
+    listing = _lister(config)(config)
     try:
         durable.make(out.parent)
         with _locked(out):
             return _write(config, listing, progress)
     except OSError as error:  # those of an image became its reason
         raise InputError(f"Writing to {out} failed: {error}.") from error
+
+
+def _lister(config: WriteConfig) -> Callable[[WriteConfig], Listing]:
+    """What lists the images of --images. Raises InputError for settings that it does not read."""
+    images = Path(config.images)
+    found = next((LISTERS[end] for end in LISTERS if images.name.lower().endswith(end)), None)
+    if found is None and arrays.has_idx(images):
+        found = arrays.list_idx
+    if found is None and examples.holds_examples(images):
+        found = examples.list_examples
+    if config.labels and found is not arrays.list_npy:
+        raise InputError("--labels is for images in a .npy file. Leave it out.")
+    if found is not examples.list_examples:
+        for name in ("image_key", "label_key", "raw_shape"):
+            if getattr(config, name):
+                raise InputError(f"--{name} is for TFRecords, and {images} holds none.")
+    return found or folders.list_folder
 
 
 def _write(
@@ -83,7 +107,7 @@ def _write(
                 config, listing.classes, folder, split, outcomes, counts
             )
             bad += left_out
-        _judge(config, bad, manifests)
+        _judge(config, bad, listing)
     return {split: replace(each, folder=out / split) for split, each in manifests.items()}
 
 
@@ -100,6 +124,7 @@ def _write_split(
     sizes: set[tuple[int, int]] = set()
     bad: list[_Outcome] = []
     shards: list[Shard] = []
+    names: list[str] = []  # of the present shard
 
     def records(part: Iterable[_Outcome]) -> Iterator[bytes]:
         for image in part:
@@ -109,6 +134,7 @@ def _write_split(
             content, (width, height), raw = image.converted
             per_class[image.source.label] += 1
             sizes.add((width, height))
+            names.append(image.source.name)
             yield frame(encode(content, image.source.label, (height, width) if raw else None))
 
     for count in counts:
@@ -116,6 +142,8 @@ def _write_split(
         shard = _write_shard(path, records(islice(outcomes, count)))
         if shard is not None:
             shards.append(shard)
+            save_sources(folder, shard, names)
+        names.clear()
     width, height = sizes.pop() if len(sizes) == 1 else (0, 1)
     manifest = Manifest(
         folder=folder,
@@ -151,10 +179,10 @@ def _shard_counts(sources: Sequence[Source], shards: int | None) -> list[int]:
     return [end - start for start, end in pairwise(ends)]
 
 
-def _judge(config: WriteConfig, bad: list[_Outcome], manifests: dict[str, Manifest]) -> None:
+def _judge(config: WriteConfig, bad: list[_Outcome], listing: Listing) -> None:
     """Raises InputError for too many bad images, and for a class that they left empty."""
     folder = Path(config.images)
-    if folder.suffix.lower() in LISTERS:
+    if folder.suffix.lower() in (".csv", ".jsonl"):  # whose paths begin where it lies
         folder = folder.parent
     lines = [f"{folder / each.source.name}: {each.reason}" for each in bad]
     if len(bad) > config.max_bad_images:
@@ -166,13 +194,15 @@ def _judge(config: WriteConfig, bad: list[_Outcome], manifests: dict[str, Manife
         )
     for line in lines:
         log.warning("Left out %s", one_line(line))
-    for split, manifest in manifests.items():
-        for name, records in zip(manifest.classes, manifest.records_per_class, strict=True):
-            if not records:
-                raise InputError(
-                    f"Every image of class {name} in {split} is bad. Repair them or remove the "
-                    "class. Nothing was written."
-                )
+    is_bad = {each.source.name for each in bad}
+    for split, sources in listing.splits.items():
+        listed = {source.label for source in sources}
+        left = {source.label for source in sources if source.name not in is_bad}
+        for label in sorted(listed - left):
+            raise InputError(
+                f"Every image of class {listing.classes[label]} in {split} is bad. Repair them or "
+                "remove the class. Nothing was written."
+            )
 
 
 def _published(out: Path, splits: list[str]) -> Path:

@@ -138,7 +138,9 @@ def check_names(error: BadRecordError, records: Records, bad: dict[int, str]):
     assert error.reason == bad[error.record]
     unread = error.reason.startswith("the shard cannot be read")
     way_out = UnreadableError.way_out if unread else "Write the records again"
+    source = records.manifest.source(error.record)
+    assert source.startswith(records.manifest.folder.name)
     assert str(error) == (
-        f"Bad record: shard {path}, record {error.record}, byte offset {offset}: {error.reason}. "
-        f"{way_out}, or allow some with --max_bad_records."
+        f"Bad record: shard {path}, record {error.record}, byte offset {offset}, made from "
+        f"{source}: {error.reason}. {way_out}, or allow some with --max_bad_records."
     )

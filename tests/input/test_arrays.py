@@ -120,3 +120,10 @@ def test_what_cannot_be_read_is_an_error(images, labels, classes, message):
 
 def test_no_image_in_memory_is_rejected():
     assert error(ArrayReader(PIXELS, LABELS).reject, 7, "why") == "Image 7 in memory: why."
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_numbers_are_refused(value):
+    images = np.zeros((2, 4, 4), np.float32)
+    images[1, 2, 3] = value
+    assert "Some pixels are no numbers or infinite" in error(ArrayReader, images, np.arange(2))

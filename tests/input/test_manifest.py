@@ -165,7 +165,7 @@ def test_what_is_no_manifest(manifest, content, reason):
         ({"shards": [{"file": "a.tfrecord", "records": 3}]}, ": shards[0].bytes is missing"),
         ({"shards": 3}, ": shards is 3, not a list"),
         ({"records_per_class": ["4", "2"]}, ': records_per_class[0] is "4", not a whole number'),
-        ({"records_per_class": [4, 1]}, " contradicts itself: records cannot be so"),
+        ({"records_per_class": [4, 3]}, " contradicts itself: records cannot be so"),
         ({"records_per_class": [7, -1]}, " contradicts itself: records_per_class cannot be so"),
         ({"records_per_class": [6]}, " contradicts itself: classes cannot be so"),
         ({"shards": [], "records_per_class": [0, 0]}, " contradicts itself: records cannot be so"),

@@ -78,7 +78,7 @@ def test_a_short_read_goes_on(records, monkeypatch):
     indices = np.arange(160)
     expected = records.reader().read(indices)
     pread = os.pread
-    monkeypatch.setattr(reader.os, "pread", lambda fd, n, at: pread(fd, min(n, 100), at))
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: pread(fd, min(n, 100), at))
     found = records.reader().read(indices)
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -108,11 +108,11 @@ def test_a_file_system_that_fails_for_a_moment_loses_nothing(records, monkeypatc
                 raise left.pop()
             return pread(descriptor, n, at)
 
-        monkeypatch.setattr(reader.os, "pread", failing)
+        monkeypatch.setattr(os, "pread", failing)
         found = records.reader().read(np.arange(20))
         assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
         assert pauses == list(retry.PAUSE_SECONDS[: times - 1])  # the first time at once
-        monkeypatch.setattr(reader.os, "pread", pread)
+        monkeypatch.setattr(os, "pread", pread)
         pauses.clear()
 
 
@@ -120,7 +120,7 @@ def test_a_file_system_that_fails_for_good_is_what_the_error_names(records, monk
     def failing(descriptor, n, at):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(reader.os, "pread", failing)
+    monkeypatch.setattr(os, "pread", failing)
     with pytest.raises(BadRecordError) as caught:
         records.reader().read(np.arange(20))
     assert "cannot be read: Input/output error. Repair the file system or copy" in str(caught.value)
@@ -144,7 +144,7 @@ def test_a_shard_that_is_opened_anew_after_an_error(records, monkeypatch, pauses
             raise OSError(116, "Stale file handle")
         return pread(descriptor, n, at)
 
-    monkeypatch.setattr(reader.os, "pread", failing)
+    monkeypatch.setattr(os, "pread", failing)
     opened = []
     monkeypatch.setattr(
         reader.durable,
@@ -168,7 +168,7 @@ def test_a_sector_that_cannot_be_read_costs_its_own_record(records, monkeypatch,
             raise OSError(5, "Input/output error")
         return pread(descriptor, n, at)
 
-    monkeypatch.setattr(reader.os, "pread", failing)
+    monkeypatch.setattr(os, "pread", failing)
     found = records.reader(max_bad_records=1).read(np.arange(20))
     assert np.flatnonzero(found.weights == 0).tolist() == [5]
     with pytest.raises(BadRecordError, match=r"record 5, .* cannot be read: Input/output error"):

@@ -3,6 +3,8 @@
 import pytest
 from PIL import Image
 
+from input.prepare.config import WriteConfig
+from scripts import records
 from tests.scripts.conftest import probed, python
 
 
@@ -25,7 +27,7 @@ def test_help_of_records_lists_its_commands():
             ["--images=x", "write"],
             "'--images=x' is not a command; commands: write, index, verify, show.",
         ),
-        (["write", "--image=x"], "Unknown command line flag 'image'. Did you mean: images ?"),
+        (["write", "--imagse=x"], "Unknown command line flag 'imagse'. Did you mean: images ?"),
         (["write"], "--images is missing"),
     ],
 )
@@ -89,3 +91,24 @@ def test_names_that_would_drive_a_terminal_are_shown_escaped(tmp_path):
     assert "c\\x1b[2Jat" in page and "do\\ng\\u202e" in page
     for text in (refused.stderr, written.stderr, shown.stdout, page):
         assert not set(text) & {"\x1b", "\x07", "\u202e"}
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("train:0.5,test:0.5", "a part of train (--validation_share=0.1) or test (--validation_s"),
+        ("train:1", "a part of train (--validation_share=0.1)."),
+        ("test:1", "There is no split train: samestep-evaluate --split=test takes it."),
+    ],
+)
+def test_splits_that_training_needs_and_are_not_there_are_said(tmp_path, capsys, split, said):
+    for label in ("cat", "dog"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(4):
+            image = Image.new("RGB", (8, 8), (number, 0, 0))
+            image.save(tmp_path / "images" / label / f"{number}.png")
+    config = WriteConfig(images=f"{tmp_path}/images", out=f"{tmp_path}/data", split=split)
+    records.write(config)
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert ("--validation_share=0.1\n" in shown) == ("train" in split)

@@ -104,7 +104,7 @@ def test_what_is_not_known_is_not_shown(data_dir):
 
 
 def test_missing_records_are_named():
-    assert error(forecast, settings("")).startswith("--data_dir is missing: the folder of the rec")
+    assert error(forecast, settings("")).startswith("--data_dir is missing: the folder that")
 
 
 def test_what_does_not_divide_is_refused_as_training_would(data_dir):

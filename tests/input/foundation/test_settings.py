@@ -77,3 +77,14 @@ def test_settings_of_a_dataclass():
     assert (found["blades"].kind, found["blades"].default) == (int, None)
     assert (found["mount"].kind, found["mount"].range) == (Literal["e", "f"], "")
     assert found["maker"].help == "Who made it."
+
+
+@pytest.mark.parametrize("value", ["gs://bucket/data", "s3://bucket/x", "hdfs://host/x"])
+def test_what_is_on_no_file_system_is_one_line(value):
+    @dataclass(frozen=True)
+    class Folder:
+        place: Annotated[str, "A folder."] = ""
+
+    message = error(check, Folder(value), UserError)
+    assert message.startswith(f"--place={value} is not on a file system")
+    check(Folder("data/gs:/x"), UserError)

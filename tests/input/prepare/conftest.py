@@ -1,15 +1,20 @@
 """Class folders of images, and what a write has made of them."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from input.manifest import Manifest, load_index
+from input.prepare.config import WriteConfig
+from input.prepare.writer import write
+from input.reader import RecordReader
 from input.records import parse, unframe
-from tests.conftest import encoded, picture
+from tests.conftest import encoded, error, picture
 
 
 def put(path: Path, content: bytes) -> Path:
@@ -36,6 +41,24 @@ def content_of(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def values(manifest) -> dict[int, int]:
+    """Value of an image -> its label."""
+    contents, _, labels, weights = RecordReader(manifest).read(np.arange(manifest.records))
+    assert weights.all()
+    pixels = [np.asarray(Image.open(io.BytesIO(content))) for content in contents]
+    return {int(p.flat[0]): int(label) for p, label in zip(pixels, labels, strict=True)}
+
+
+def written(path, **options):
+    return write(WriteConfig(images=str(path), out=str(path.parent / "out"), **options))
+
+
+def refused(path, **options) -> str:
+    message = error(written, path, **options)
+    assert not (path.parent / "out" / "train").exists()
+    return message
 
 
 @pytest.fixture
@@ -75,7 +98,7 @@ BAD = {
     "empty.jpg": (b"", "empty"),
     "text.jpg": (b"<html>404</html>", "none of JPEG, PNG, WEBP, BMP, GIF inside"),
     "tiff.png": (encoded(picture(), "TIFF"), "none of JPEG, PNG, WEBP, BMP, GIF inside"),
-    "notes.txt": (b"hello", "not one of .jpg, .jpeg, .png, .webp, .bmp, .gif"),
+    "notes": (b"hello", "none of JPEG, PNG, WEBP, BMP, GIF inside"),
     "half.gif": (GIF[: len(GIF) // 2], "truncated"),
     "half.bmp": (BMP[: len(BMP) // 2], "truncated"),
     "half.webp": (WEBP[: len(WEBP) // 2], "could not create decoder object"),
@@ -90,6 +113,6 @@ BAD = {
     "png_bad_header.png": (PNG[:18] + b"xx" + PNG[20:], "its header cannot be read"),
     "png_half.png": (PNG[: len(PNG) // 2], "Truncated File Read"),
     "png_no_end.png": (PNG[:-12], "truncated"),
-    "png_no_data.png": (png(b"sums are right"), "broken data stream"),
+    "png_no_data.png": (png(b"sums are right"), "its pixels are damaged"),
     "png_bit.png": (PNG[:99] + bytes([PNG[99] ^ 1]) + PNG[100:], "bad header checksum"),
 }

@@ -1,5 +1,6 @@
 """Folders of classes and of splits: what is found in them, and what is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_folders_of_splits_that_are_refused(tmp_path, out):
     def message(**options):
         return refused(images=str(splits), out=str(out), **options)
 
-    assert "has the splits test, train already. Leave --split out" in message(split="train:1")
+    assert "has the splits train, test already. Leave --split out" in message(split="train:1")
     extra = put(splits / "other" / "x.png", content)
     assert "so other cannot be there too" in message()
     extra.unlink()
@@ -91,3 +92,67 @@ def test_folders_that_are_refused(images, out, tmp_path):
         images=images, out=str(out)
     )
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("training", "other", "split"),
+    [
+        ("train", "valid", "validation"),
+        ("Training", "Testing", "test"),
+        ("TRAIN", "dev", "validation"),
+        ("train_images", "val_images", "validation"),
+        ("seg_train", "seg_test", "test"),
+        ("data/train", "data/eval", "validation"),
+        ("train", "test/test", "test"),  # an archive that was unpacked into a folder of its name
+    ],
+)
+def test_folders_of_splits_by_any_usual_name_are_no_classes(out, tmp_path, training, other, split):
+    for folder in (training, other):
+        for i in range(16):
+            path = tmp_path / "images" / folder / ("cat", "dog")[i % 2] / f"{i}.png"
+            put(path, encoded(picture(i), "PNG"))
+    manifests = write(WriteConfig(images=f"{tmp_path}/images", out=str(out)))
+    assert {name: each.records for name, each in manifests.items()} == {"train": 16, split: 16}
+    assert {each.classes for each in manifests.values()} == {("cat", "dog")}
+
+
+def test_splits_of_unknown_names_are_refused(out, tmp_path):
+    for folder in ("lot1", "lot2"):
+        for name in ("cat", "dog"):
+            put(tmp_path / "images" / folder / name / "x.png", encoded(picture(), "PNG"))
+    message = refused(images=f"{tmp_path}/images", out=str(out))
+    assert "lot1 and lot2 hold the same folders, cat, dog, and look like splits" in message
+
+
+def test_a_chosen_split_is_written_alone(out, tmp_path):
+    for folder in ("train", "val", "unlabelled"):
+        for name in ("cat", "dog"):
+            put(tmp_path / "images" / folder / name / "x.png", encoded(picture(), "PNG"))
+    manifests = write(WriteConfig(images=f"{tmp_path}/images", out=str(out), splits="valid"))
+    assert list(manifests) == ["validation"]
+
+
+def test_what_lies_beside_images_is_no_image(images, out):
+    for name in ("1.txt", "boxes.XML", "meta.json", "labels.csv", "info.yaml"):
+        put(Path(images, "cat", name), b"<boxes/>")
+    put(Path(images, "cat", "picture.txt"), encoded(picture(500), "PNG"))  # the content decides
+    for name in ("@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information"):
+        put(Path(images, name, "x.jpg"), b"not an image")
+        put(Path(images, "dog", name, "x.jpg"), b"not an image")
+    manifest = write(WriteConfig(images=images, out=str(out), split="train:1"))["train"]
+    assert manifest.classes == ("cat", "dog", "eel")
+    assert manifest.records_per_class == (21, 12, 8)
+
+
+def test_folders_of_numbers_are_classes_in_their_order(out, tmp_path):
+    for number in range(11):
+        put(tmp_path / "images" / str(number) / "x.png", encoded(picture(number), "PNG"))
+    config = WriteConfig(images=f"{tmp_path}/images", out=str(out), split="train:1")
+    assert write(config)["train"].classes == tuple(str(number) for number in range(11))
+
+
+def test_names_that_are_no_utf8_are_refused_and_quoted(images, out):
+    put(Path(images, os.fsdecode(b"caf\xe9"), "x.png"), encoded(picture(), "PNG"))
+    message = refused(images=images, out=str(out))
+    assert r"caf\udce9" in message and "UTF-8" in message
+    message.encode()

@@ -17,8 +17,9 @@ from input import order, pipeline
 from input.config import ResolvedInput
 from input.errors import BadRecordError, InputError
 from input.manifest import Manifest
-from input.prepare.config import IndexConfig
+from input.prepare.config import IndexConfig, VerifyConfig
 from input.prepare.index import index
+from input.prepare.verify import verify
 from input.reader import RecordReader
 from tests.conftest import ROOT, encoded
 
@@ -146,7 +147,7 @@ def test_class_names_come_from_a_file(tmp_path):
     for split in ("train", "validation"):
         shutil.rmtree(tmp_path / split)
     (tmp_path / "names").write_text("ant\nbee\n")
-    with pytest.raises(InputError, match=r"has 2 class names, but .* a label 2"):
+    with pytest.raises(InputError, match=r"There are 2 class names, but in .* a label 2"):
         index(IndexConfig(**settings, classes=str(tmp_path / "names")))
 
 
@@ -190,7 +191,6 @@ def test_damage_is_named(tmp_path):
         (whole[:-5], "the file only"),
         (whole[:300] + b"x" + whole[301:], "checksum does not match"),
         (whole + b"12345", "5 bytes are too few for a record"),
-        (b"", "is empty"),
     ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=words):
@@ -203,7 +203,7 @@ def test_damage_is_named(tmp_path):
         ([], "holds no TFRecords"),
         (["a.tfrecord"], r"Which split is .*a.tfrecord.* and has none"),
         (["train-validation.tfrecord"], "has train and validation"),
-        (["training.tfrecord"], "Which split is"),
+        (["some.tfrecord"], "Which split is"),
         (["a/train.tfrecord", "b/train.tfrecord"], "Two shards of train are called train.tfrecord"),
     ],
 )
@@ -324,3 +324,19 @@ def test_the_command_trains_what_it_indexed(tmp_path):
     answer = serve(tf.constant(PIXELS / np.float32(7)))
     assert answer["probabilities"].shape == (24, 3)
     assert "nothing wrong" in run("records", "verify", f"{tmp_path}/theirs")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_float_pixels_that_are_no_numbers_are_bad_records(tmp_path, value):
+    pixels = np.zeros((8, 8, 3), np.float32)
+    pixels[3, 4, 1] = value
+    examples = [raw(0), {"image_raw": pixels.tobytes(), "label": 1}]
+    write_shard(tmp_path / "train.tfrecord", examples)
+    settings = KINDS["raw"][2]
+    manifest = index(IndexConfig(dir=str(tmp_path), max_bad_records=1, **settings))["train"]
+    block = RecordReader(manifest, max_bad_records=1).read(np.arange(2))
+    assert block.weights.tolist() == [1, 0]
+    with pytest.raises(BadRecordError, match=r"record 1, .* a pixel is no number or infinite"):
+        RecordReader(manifest).read(np.arange(2))
+    (line,) = verify(VerifyConfig(dir=str(tmp_path))).problems["bad records"]
+    assert "a pixel is no number or infinite" in line

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from input.manifest import Manifest
 from input.prepare.config import WriteConfig
-from input.prepare.sources import LISTED, UNDIVIDED, Source, bytes_of, divide, listed, listing
+from input.prepare.places import bytes_of
+from input.prepare.sources import LISTED, UNDIVIDED, Source, divide, listed, listing
 from input.prepare.writer import write
 from tests.conftest import encoded, error, picture
 from tests.input.prepare.conftest import put, stored

@@ -85,7 +85,7 @@ def test_an_image_that_does_not_decode(data):
     image[60:70] = bytes(10)
     replace(data, "train", 3, bytes(image))
     problems = found(data)
-    assert [line[:16] for line in problems["bad images"]] == ["train, record 3:"]
+    assert [line[:16] for line in problems["bad images"]] == ["train, record 3 "]
 
 
 def test_a_label_out_of_range(data):
@@ -139,3 +139,23 @@ def test_the_command_exits_with_1_when_anything_is_wrong(data):
     done = run()
     assert done.returncode == 1
     assert "wrong: 2" in done.stdout
+
+
+def test_a_finding_names_the_file_that_the_record_was_made_from(data):
+    manifest = Manifest.load(data / "train")
+    damaged = manifest.folder / manifest.shards[0].file
+    content = bytearray(damaged.read_bytes())
+    content[100] ^= 1
+    damaged.write_bytes(content)
+    (line,) = found(data)["bad records"]
+    assert f"made from {manifest.source(0)}: " in line
+    assert manifest.source(0).endswith(".png")
+
+
+def test_records_whose_files_are_not_known_have_numbers_only(data):
+    for path in data.rglob("*.sources"):
+        path.write_bytes(b"too few lines")
+    manifest = Manifest.load(data / "train")
+    assert manifest.source(0) == ""
+    with pytest.raises(IndexError):
+        manifest.source(manifest.records)

@@ -132,7 +132,11 @@ def test_number_of_shards(images, tmp_path, monkeypatch):
         manifest = write(WriteConfig(images=images, split="train:1", **options))["train"]
         assert sorted(path.name for path in manifest.folder.iterdir()) == sorted(
             ["manifest.json"]
-            + [f for s in manifest.shards for f in (s.file, s.index_file, s.checksums_file)]
+            + [
+                file
+                for s in manifest.shards
+                for file in (s.file, s.index_file, s.checksums_file, s.sources_file)
+            ]
         )
         assert Manifest.load(manifest.folder) == manifest
         return [shard.records for shard in manifest.shards]
@@ -208,7 +212,7 @@ def test_a_shard_of_bad_images_is_left_away(tmp_path, out, seed):
         f"train-0000{i}.tfrecord" for i in range(4)
     ]
     assert Manifest.load(out / "train") == manifest
-    assert len(list((out / "train").iterdir())) == 3 * 4 + 1
+    assert len(list((out / "train").iterdir())) == 4 * 4 + 1
 
 
 def test_a_class_of_bad_images_stops_the_write(images, out):
@@ -358,5 +362,5 @@ def test_a_killed_write_leaves_nothing_finished_and_a_rerun_is_the_same(
         write(WriteConfig(images=images, out=str(folder), shards=3))
         assert {path.name for path in folder.iterdir()} == {"train", "validation"}
     assert content_of(out) == content_of(tmp_path / "undisturbed")
-    assert len(content_of(out)) == 2 * (3 * 3 + 1)
+    assert len(content_of(out)) == 2 * (4 * 3 + 1)
     assert {path.name for path in tmp_path.iterdir()} == {"images", "out", "undisturbed"}

@@ -1,0 +1,60 @@
+"""The records of a run: the folder of each split, and the part of it that is read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from input.config import InputConfig
+from input.errors import InputError
+from input.manifest import Manifest
+from input.part import Part
+from input.reader import RecordReader
+from input.splits import SPLITS, TEST, TRAIN, VALIDATION
+from trainer.config import Config
+
+
+def manifests(config: Config, splits: Iterable[str]) -> dict[str, Manifest]:
+    """Split -> what its folder holds. Raises InputError."""
+    data_dir = config.input.data_dir
+    if not data_dir:
+        raise InputError(
+            "--data_dir is missing: the folder that samestep-records write --out=DIR has made."
+        )
+    verify = config.input.max_bad_records == 0
+    return {split: Manifest.load(_folder(config.input, split), verify) for split in splits}
+
+
+def _folder(inputs: InputConfig, split: str) -> Path:
+    """Where a split's records lie. Raises InputError where they do not, but others' do."""
+    data_dir, folder = Path(inputs.data_dir), split
+    if split == VALIDATION:
+        folder = TRAIN if inputs.validation_share else inputs.validation_split
+    there = [each for each in SPLITS if (data_dir / each).is_dir()]
+    if there and folder not in there:
+        way_out = ""
+        if split == VALIDATION and TRAIN in there:
+            other = f"--validation_split={TEST} evaluates on {TEST}, " if TEST in there else ""
+            way_out = f" {other}--validation_share=0.1 on a tenth of train that is held back."
+        raise InputError(f"{data_dir} has no split {folder}, only {' and '.join(there)}.{way_out}")
+    return data_dir / folder
+
+
+def reader(config: Config, split: str, manifest: Manifest) -> RecordReader:
+    """Reads those records of a manifest that belong to a split. Raises InputError."""
+    inputs = config.input
+    own = _part(inputs, config.run.seed, split)
+    return RecordReader(manifest, inputs.max_bad_records, inputs.max_pixels, own)
+
+
+def _part(inputs: InputConfig, seed: int, split: str) -> Part | None:
+    """Which part of a split's records is its own; None: all of them."""
+    if not inputs.validation_share or split not in (TRAIN, VALIDATION):
+        return None
+    return Part(inputs.validation_share, seed, held_back=split == VALIDATION)
+
+
+def fingerprints(manifests: dict[str, Manifest]) -> dict[str, str]:
+    return {split: manifest.fingerprint for split, manifest in manifests.items()}
+
+
+def image_dtype(manifest: Manifest) -> str:
+    return manifest.schema.raw_dtype or "uint8"
