@@ -61,7 +61,7 @@ clean:  ## Remove what the other targets wrote, but for the virtual environment.
 	rm -rf build demo proof *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find input models trainer scripts tests -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/installed: setup.cfg pyproject.toml constraints.txt | $(in_venv)
+$(VENV)/installed: setup.cfg setup.py pyproject.toml constraints.txt $(wildcard input/native/*.c) | $(in_venv)
 	@echo 'Installing TensorFlow and the rest into $(VENV): 2.6 GB, some minutes.'
 	@$(in_venv) -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt -e '.[demo,dev]'

@@ -79,6 +79,16 @@ class InputConfig:
         Above(0),
         AtMost(1),
     ] = 1.0
+    antialias: Annotated[
+        bool,
+        "Average what a smaller view leaves out, as Pillow and torchvision do; slower.",
+    ] = False
+    decoder: Annotated[
+        Literal["auto", "native", "tensorflow"],
+        "What decodes the images. native is faster and needs libjpeg-turbo where samestep is "
+        "installed; the two differ by up to 2 levels. auto: native where it is there; kept from "
+        "the first launch on.",
+    ] = "auto"
     validation_split: Annotated[
         Literal["validation", "test"], "Split that is evaluated on while training."
     ] = "validation"
@@ -155,3 +165,4 @@ class ResolvedInput(InputConfig):
     # field(): else the default of InputConfig would be theirs.
     micro_batch_size: Annotated[int, "As of InputConfig.", AtLeast(1)] = field()
     image_size: Annotated[int, "As of InputConfig.", AtLeast(1)] = field()
+    decoder: Annotated[Literal["native", "tensorflow"], "As of InputConfig."] = "tensorflow"

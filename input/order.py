@@ -11,6 +11,7 @@ import numpy as np
 
 from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
+from input.native import library
 from input.randomness import shuffle
 
 LARGEST_DEFAULT_SIZE = 224  # pixels; ImageNet's usual training size
@@ -70,7 +71,11 @@ def resolve(config: InputConfig, records_size: int | None, replicas: int) -> Res
                 "Set --global_batch_size.",
             )
         micro_batch_size = config.global_batch_size // replicas
-    resolved = {"image_size": image_size, "micro_batch_size": micro_batch_size}
+    resolved = {
+        "image_size": image_size,
+        "micro_batch_size": micro_batch_size,
+        "decoder": library.resolve(config.decoder),
+    }
     return ResolvedInput(**{**vars(config), **resolved})
 
 

@@ -36,14 +36,18 @@ import tensorflow as tf
 from input import heap, internals, order
 from input.config import ResolvedInput
 from input.errors import InputError
+from input.native import library
+from input.native.reader import ViewReader, Windows, fits
 from input.order import EvaluationPlan, Plan
-from input.reader import Reader, blank_image
+from input.reader import Reader, RecordReader, blank_image
 from input.records import RecordError
 from input.views import micro_batch
 from input.views.micro_batch import Slots
 
 # Micro-batches read and decoded at the same time; map_fn decodes 10 images of each at once.
 PARALLEL = max(4, len(os.sched_getaffinity(0)) // 8)
+# Threads that the native decoder gives to each of them.
+THREADS = max(1, len(os.sched_getaffinity(0)) // PARALLEL)
 # Micro-batches kept ready: enough to bridge a slow read, few enough that with those in work 256
 # images of 224 pixels at a time stay under 1 GB.
 READY = 4
@@ -120,9 +124,10 @@ def evaluate(
         return records, micro_batch.evaluation_uniforms(records)
 
     draws = tf.data.Dataset.counter(dtype=tf.int64)
-    views = partial(micro_batch.evaluation_views, config, reader)
+    views = partial(micro_batch.evaluation_views, config)
+    windows = partial(micro_batch.evaluation_windows, config)
     unmixed = replace(config, mixup=0.0, cutmix=0.0)
-    return _micro_batches(draws, contents, views, reader, plan, unmixed)
+    return _micro_batches(draws, contents, views, windows, reader, plan, unmixed)
 
 
 def element_spec(
@@ -175,23 +180,29 @@ def _training(
             f"are {reader.image_dtype}. Leave them out."
         )
     numbers = tf.data.Dataset.counter(first, dtype=tf.int64)
-    views = partial(micro_batch.training_views, config, reader)
-    return _micro_batches(numbers, contents, views, reader, plan, config)
+    views = partial(micro_batch.training_views, config)
+    windows = partial(micro_batch.training_windows, config)
+    return _micro_batches(numbers, contents, views, windows, reader, plan, config)
 
 
 def _micro_batches(
     draws: tf.data.Dataset,
     contents: Contents,
-    views: Views,
-    reader: Reader,
+    views_of: Callable[[Reader | ViewReader, Slots], tf.Tensor],
+    windows: Windows,
+    records: Reader,
     plan: Plan | EvaluationPlan,
     config: ResolvedInput,
 ) -> tf.data.Dataset:
     heap.keep_freed_pages()
+    reader: Reader | ViewReader = records
+    if config.decoder == library.NATIVE and isinstance(records, RecordReader) and fits(records):
+        reader = ViewReader(records, config.image_size, antialias=config.antialias, threads=THREADS)
+    views = partial(views_of, reader)
     decode = partial(_decode, config, views, reader, plan)
     # AutoGraph has nothing to convert here, and would double the time to the first batch, by 1 s.
     as_written = tf.autograph.experimental.do_not_convert
-    read = as_written(partial(_read, contents, reader, plan))
+    read = as_written(partial(_read, contents, windows, reader, plan))
     undecoded = draws.map(read, num_parallel_calls=PARALLEL)
     if reader.image_shape is None:
 
@@ -218,13 +229,21 @@ def _micro_batches(
 
 
 def _read(
-    contents: Contents, reader: Reader, plan: Plan | EvaluationPlan, draw: tf.Tensor
+    contents: Contents,
+    windows: Windows,
+    reader: Reader | ViewReader,
+    plan: Plan | EvaluationPlan,
+    draw: tf.Tensor,
 ) -> Slots:
     uniforms_per_slot = contents(0)[1].shape[1]
 
     def slots(draw: np.ndarray) -> Slots:
         records, uniforms = contents(int(draw))
-        return Slots(records, *reader.read(records), uniforms)
+        if isinstance(reader, ViewReader):
+            block = reader.read(records, uniforms, windows)
+        else:
+            block = reader.read(records)
+        return Slots(records, *block, uniforms)
 
     raw = tf.string if reader.image_shape is None else tf.as_dtype(reader.image_dtype)
     dtypes = Slots(tf.int64, raw, tf.int32, tf.int32, tf.float32, tf.float32)
@@ -240,7 +259,7 @@ def _read(
 def _decode(
     config: ResolvedInput,
     views: Views,
-    reader: Reader,
+    reader: Reader | ViewReader,
     plan: Plan | EvaluationPlan,
     slots: Slots,
 ) -> tuple[tf.Tensor, ...]:
@@ -253,7 +272,7 @@ def _decode(
     return tuple(tf.ensure_shape(column, each.shape) for column, each in columns)
 
 
-def _without_undecodable(views: Views, reader: Reader, slots: Slots) -> Slots:
+def _without_undecodable(views: Views, reader: Reader | ViewReader, slots: Slots) -> Slots:
     """Slots that could not be decoded -> the same without the images that are why.
 
     An error of any other kind is raised again when these are decoded, and stops the run.

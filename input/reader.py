@@ -72,6 +72,16 @@ class Reader(Protocol):
     def reject(self, index: int, error: RecordError) -> None: ...
 
 
+class Places(NamedTuple):
+    """Where n records lie, for positioned reads."""
+
+    descriptors: np.ndarray  # int32[n]; -1: the shard cannot be opened
+    offsets: np.ndarray  # int64[n], bytes
+    lengths: np.ndarray  # int64[n], bytes
+    checksums: np.ndarray | None  # uint32[n], as they lie in the files; None: not known
+    files: list[durable.OpenFile]  # held, so that no descriptor is closed or becomes another's
+
+
 class RecordReader:
     """The records of one split. Threads may read at the same time."""
 
@@ -100,7 +110,7 @@ class RecordReader:
             self._index = self._index.part(self._numbers)
         self.records = len(self._index.offsets)
         self._max_bad_records = max_bad_records
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
         self._lock = threading.Lock()
         self._open_files: dict[int, durable.OpenFile] = {}
         self._max_open_files = _allow_open_files(len(self._paths))
@@ -133,6 +143,26 @@ class RecordReader:
                 except RecordError as error:
                     self.reject(int(indices[slot]), error)
         return Block(images, sizes, labels, weights)
+
+    def places(self, indices: np.ndarray) -> "Places":
+        """int64[n] record indices -> where they lie, in files that are open."""
+        shards, offsets, lengths = self._index.locate(indices)
+        try:
+            files = {shard: self._open_file(shard) for shard in set(shards.tolist())}
+        except OSError:  # reading it says why
+            files = {}
+        descriptors = [files[shard].descriptor if files else -1 for shard in shards.tolist()]
+        with self._lock:
+            self.reads += len(indices)
+            self.bytes_read += int(lengths.sum())
+        checksums = self._index.checksums
+        return Places(
+            np.array(descriptors, np.int32),
+            offsets,
+            lengths.astype(np.int64),
+            None if checksums is None else checksums[indices],
+            list(files.values()),
+        )
 
     def reject(self, index: int, error: RecordError) -> None:
         """Counts a bad record, once; raises its BadRecordError when that is one too many."""
@@ -178,9 +208,9 @@ class RecordReader:
             pixels = pixel_count(parsed.image)
             if pixels is None:
                 raise RecordError("the image is neither JPEG nor PNG")
-            if pixels > self._max_pixels:
+            if pixels > self.max_pixels:
                 raise RecordError(
-                    f"the image's {pixels} pixels are more than --max_pixels={self._max_pixels}"
+                    f"the image's {pixels} pixels are more than --max_pixels={self.max_pixels}"
                 )
         if (
             self.schema.raw_dtype == "float32"

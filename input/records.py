@@ -243,23 +243,29 @@ def _masked_crc(data: bytes) -> bytes:
 
 
 def pixel_count(image: bytes) -> int | None:
-    """Height x width of a JPEG or PNG by its header, 0 where that is damaged; None for neither.
+    """Height x width of a JPEG or PNG by its header, 0 where that is damaged; None for neither."""
+    found = extent(image)
+    return None if found is None else found[0] * found[1]
+
+
+def extent(image: bytes) -> tuple[int, int] | None:
+    """Height and width of a JPEG or PNG by its header, 0 where that is damaged; None for neither.
 
     Markers are found as libjpeg finds them (jdmarker.c, next_marker), so that none is hidden from
     here and seen there. 1 us, 3 where a JPEG begins unusually; decoding takes 30 us or more.
     """
     if usual := _USUAL_JPEG.match(image):
-        return _product(usual[1], usual[2])
+        return _numbers(usual[1], usual[2])
     kind = image_format(image)
     if kind == "png":  # IHDR comes first (PNG, 5.6)
-        return _product(image[16:20], image[20:24])
+        return _numbers(image[20:24], image[16:20])
     if kind is None:
         return None
     frame = start_of_frame(image)
     if frame is None:
-        return 0
+        return 0, 0
     at = frame.end() + 1  # after the precision: height and width (ITU T.81, B.2.2)
-    return _product(image[at : at + 2], image[at + 2 : at + 4])
+    return _numbers(image[at : at + 2], image[at + 2 : at + 4])
 
 
 def start_of_frame(jpeg: bytes) -> re.Match[bytes] | None:
@@ -272,8 +278,8 @@ def start_of_frame(jpeg: bytes) -> re.Match[bytes] | None:
     return None
 
 
-def _product(height: bytes, width: bytes) -> int:
-    return int.from_bytes(height, "big") * int.from_bytes(width, "big")
+def _numbers(height: bytes, width: bytes) -> tuple[int, int]:
+    return int.from_bytes(height, "big"), int.from_bytes(width, "big")
 
 
 def image_format(image_bytes: bytes) -> str | None:

@@ -13,6 +13,7 @@ from input import order, pipeline
 from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
 from input.manifest import Manifest
+from input.native import library
 from input.order import Plan
 from input.reader import RecordReader
 from input.splits import TRAIN, VALIDATION
@@ -73,6 +74,7 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
     if first is not None:
         config = run_dir.fill_in(config, first.config)
         run_dir.check_same(first, config, data.fingerprints(manifests))
+        _check_decoder(first)
     cluster = discovery.discover(os.environ)
     replicas = len(devices) * len(cluster.addresses)
     inputs = order.resolve(config.input, manifests[TRAIN].image_size, replicas)
@@ -208,6 +210,17 @@ def _device_names(hardware: Hardware) -> list[str]:
     return device_names(hardware.virtual_cpus, hardware.gpus, hardware.virtual_gpus)
 
 
+def _check_decoder(first: RunDefinition) -> None:
+    """Raises InputError where a run would go on with pixels that another decoder has made."""
+    before, decoder = first.environment["decoder"], first.config.input.decoder
+    if (now := library.version(decoder)) != before:
+        raise InputError(
+            f"The run's images were decoded by {before}, and here is {now}: some pixels would "
+            "differ. Go on where that is, or begin another run; --decoder=tensorflow depends on "
+            "TensorFlow's version alone."
+        )
+
+
 def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
     only = [sorted(set(a) - set(b)) for a, b in ((first, second), (second, first))]
     return f"only in the first {only[0]}, only in the second {only[1]}"
@@ -242,6 +255,7 @@ def _assemble(
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
             "device": device_kind(devices),
+            "decoder": library.version(config.input.decoder),
         },
         image_dtype=data.image_dtype(first),
     )

@@ -37,7 +37,7 @@ class Classifier(tf.Module):
         """
         size = self._inputs.image_size
         images = tf.map_fn(
-            lambda image: eval_file(image, size, self._inputs.eval_crop),
+            lambda image: eval_file(image, size, self._inputs.eval_crop, self._inputs.antialias),
             image_bytes,
             fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
         )

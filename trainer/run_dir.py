@@ -125,14 +125,14 @@ def writing(run_dir: Path) -> Iterator[None]:
 
 
 def fill_in(config: Config, first: Config) -> Config:
-    """What this launch leaves unset (None) is what the first launch has resolved it to."""
+    """What this launch leaves unset (None or auto) is what the first launch has resolved it to."""
     groups = {}
     for group in dataclasses.fields(Config):
         ours, theirs = getattr(config, group.name), getattr(first, group.name)
         unset = {
             setting.name: getattr(theirs, setting.name)
             for setting in dataclasses.fields(ours)
-            if setting.compare and getattr(ours, setting.name) is None
+            if setting.compare and getattr(ours, setting.name) in (None, "auto")
         }
         groups[group.name] = dataclasses.replace(ours, **unset)
     return Config(**groups)

@@ -160,17 +160,17 @@ class OpenFile:
     """A file that is closed when nobody holds it any more: another thread may be reading."""
 
     def __init__(self, descriptor: int):
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     def read(self, length: int, offset: int) -> bytes:
         """`length` bytes from `offset` on; fewer where the file ends before."""
-        buffer = os.pread(self._descriptor, length, offset)
+        buffer = os.pread(self.descriptor, length, offset)
         while len(buffer) < length:  # a network's file system may stop early
-            more = os.pread(self._descriptor, length - len(buffer), offset + len(buffer))
+            more = os.pread(self.descriptor, length - len(buffer), offset + len(buffer))
             if not more:
                 break
             buffer += more
         return buffer
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        os.close(self.descriptor)

@@ -40,7 +40,7 @@ def raw_pixels(content: tf.Tensor, size: tf.Tensor, schema: Schema) -> tf.Tensor
     return tf.tile(pixels, [1, 1, 3 // schema.channels]) if schema.channels == 1 else pixels
 
 
-def train_view(image: tf.Tensor, size: int, crop: Crop) -> tf.Tensor:
+def train_view(image: tf.Tensor, size: int, crop: Crop, antialias: bool = False) -> tf.Tensor:
     """JPEG or PNG bytes, or pixels [h, w, 3] -> [size, size, 3] in uint8, or the pixels' own dtype.
 
     The first of the crop's sizes that fits into the image, else the largest square, stretched to
@@ -56,11 +56,11 @@ def train_view(image: tf.Tensor, size: int, crop: Crop) -> tf.Tensor:
         room = tf.cast(extent - found + 1, tf.float32)
         return tf.cast(crop.corner * room, tf.int32), found
 
-    view = _cut(image, window, size)
+    view = _cut(image, window, size, antialias)
     return tf.cond(crop.mirrored, lambda: tf.reverse(view, [1]), lambda: view)
 
 
-def eval_view(image: tf.Tensor, size: int, crop: float = 1.0) -> tf.Tensor:
+def eval_view(image: tf.Tensor, size: int, crop: float = 1.0, antialias: bool = False) -> tf.Tensor:
     """As train_view, but the central square whose side is `crop` of the short side."""
 
     def window(extent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -68,11 +68,14 @@ def eval_view(image: tf.Tensor, size: int, crop: float = 1.0) -> tf.Tensor:
         side = tf.maximum(tf.cast(tf.round(short * crop), tf.int32), 1)
         return (extent - side) // 2, tf.stack([side, side])
 
-    return _cut(image, window, size)
+    return _cut(image, window, size, antialias)
 
 
 def _cut(
-    image: tf.Tensor, window: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]], size: int
+    image: tf.Tensor,
+    window: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    size: int,
+    antialias: bool,
 ) -> tf.Tensor:
     """A window of an image, resized to [size, size, 3].
 
@@ -101,8 +104,8 @@ def _cut(
         pixels = tf.cond(is_jpeg, jpeg, lambda: part(tf.io.decode_png(image, channels=3)))
     else:
         pixels = part(image)
-    # No antialiasing: it would cost twice the decode.
-    resized = tf.image.resize(pixels, [size, size])
+    # With antialiasing it costs twice the decode.
+    resized = tf.image.resize(pixels, [size, size], antialias=antialias)
     if image.dtype != tf.float32:
         resized = tf.cast(resized + 0.5, tf.uint8)  # rounded; between 0 and 255 as the pixels are
     return tf.ensure_shape(resized, [size, size, 3])

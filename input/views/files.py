@@ -16,7 +16,7 @@ _PNG_EXIF, _WEBP_EXIF = (int.from_bytes(name, "big") for name in (b"eXIf", b"EXI
 _ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4: 1 is upright, 2 to 8 are rotated or mirrored
 
 
-def eval_file(image: tf.Tensor, size: int, crop: float = 1.0) -> tf.Tensor:
+def eval_file(image: tf.Tensor, size: int, crop: float = 1.0, antialias: bool = False) -> tf.Tensor:
     """Bytes of a JPEG, PNG, WebP, GIF or BMP file -> uint8[size, size, 3], as eval_view.
 
     Of an animation the first picture. An orientation in its EXIF is followed.
@@ -25,8 +25,8 @@ def eval_file(image: tf.Tensor, size: int, crop: float = 1.0) -> tf.Tensor:
     stored = (turned == 1) & (tf.io.is_jpeg(image) | _begins(image, b"\x89PNG"))
     return tf.cond(
         stored,
-        lambda: eval_view(image, size, crop),
-        lambda: eval_view(_upright(_pixels(image), turned), size, crop),
+        lambda: eval_view(image, size, crop, antialias),
+        lambda: eval_view(_upright(_pixels(image), turned), size, crop, antialias),
     )
 
 

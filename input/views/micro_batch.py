@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from input import randomness
 from input.config import InputConfig, ResolvedInput
+from input.native.reader import ViewReader
 from input.reader import Reader
-from input.views import color, crop, mix, policy
+from input.views import color, crop, mix, policy, window
 
 
 class Slots(NamedTuple):
@@ -51,28 +52,26 @@ def evaluation_uniforms(indices: np.ndarray) -> np.ndarray:
     return np.empty((len(indices), 0), np.float32)
 
 
-def training_views(config: ResolvedInput, reader: Reader, slots: Slots) -> tf.Tensor:
+def training_views(config: ResolvedInput, reader: Reader | ViewReader, slots: Slots) -> tf.Tensor:
     """Slots -> [n, S, S, 3]: cropped and augmented, not mixed."""
     counts = _uniform_counts(config)
     own = slots.uniforms[:, : sum(counts)]
     cropping, jitter, erasing, operations = tf.split(own, counts, axis=1)
-    if config.augment == "none":
+    if config.augment == "none" or isinstance(reader, ViewReader):
         images = evaluation_views(config, reader, slots)
     else:
-        crops = crop.random_crop(cropping, config.crop_min_area, flip=config.augment != "crop")
-        size, (layers, magnitude) = config.image_size, config.policy
-
-        def view(image, own_crop):
-            return crop.train_view(image, size, own_crop)
-
-        def augmented_view(image, own_crop, own_operations):
-            uniforms = tf.reshape(own_operations, [layers, -1])
-            return policy.apply(view(image, own_crop), uniforms, magnitude)
-
-        if layers:
-            images = _each(augmented_view, reader, slots, crops, operations)
-        else:
-            images = _each(view, reader, slots, crops)
+        crops = crop.random_crop(cropping, config.crop_min_area, flip=_flips(config))
+        size, antialias = config.image_size, config.antialias
+        images = _each(
+            lambda image, own: crop.train_view(image, size, own, antialias), reader, slots, crops
+        )
+    layers, magnitude = config.policy
+    if layers:
+        images = tf.map_fn(
+            lambda one: policy.apply(one[0], tf.reshape(one[1], [layers, -1]), magnitude),
+            (images, operations),
+            fn_output_signature=images.dtype,
+        )
     if config.color_jitter:
         images = color.color_jitter(images, jitter, config.color_jitter)
     if config.erasing:
@@ -80,10 +79,30 @@ def training_views(config: ResolvedInput, reader: Reader, slots: Slots) -> tf.Te
     return images
 
 
-def evaluation_views(config: ResolvedInput, reader: Reader, slots: Slots) -> tf.Tensor:
-    """Slots -> [n, S, S, 3]: the central square of each image."""
-    size, side = config.image_size, config.eval_crop
-    return _each(lambda image: crop.eval_view(image, size, side), reader, slots)
+def evaluation_views(config: ResolvedInput, reader: Reader | ViewReader, slots: Slots) -> tf.Tensor:
+    """Slots -> [n, S, S, 3]: the central square of each image; views as they are."""
+    if isinstance(reader, ViewReader):
+        return slots.images
+    size, side, antialias = config.image_size, config.eval_crop, config.antialias
+    return _each(lambda image: crop.eval_view(image, size, side, antialias), reader, slots)
+
+
+def training_windows(config: InputConfig, uniforms: np.ndarray, extents: np.ndarray) -> np.ndarray:
+    """What training_views cuts out, for a ViewReader: see input.views.window."""
+    if config.augment == "none":
+        return window.evaluation(extents, config.eval_crop)
+    return window.training(uniforms, extents, config.crop_min_area, _flips(config))
+
+
+def evaluation_windows(
+    config: InputConfig, uniforms: np.ndarray, extents: np.ndarray
+) -> np.ndarray:
+    """What evaluation_views cuts out, for a ViewReader."""
+    return window.evaluation(extents, config.eval_crop)
+
+
+def _flips(config: InputConfig) -> bool:
+    return config.augment not in ("none", "crop")
 
 
 def mixed(images: tf.Tensor, slots: Slots, classes: int) -> tuple[tf.Tensor, tf.Tensor]:

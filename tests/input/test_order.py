@@ -5,6 +5,7 @@ import pytest
 
 from input import order
 from input.config import InputConfig, ResolvedInput
+from input.native import library
 from input.order import EvaluationPlan, Plan
 from tests.conftest import error
 
@@ -143,14 +144,19 @@ def test_read_block_keeps_neighbours_together():
 def test_resolve_fills_in_what_is_unset():
     config = InputConfig(global_batch_size=64)
     assert order.resolve(config, 28, replicas=4) == ResolvedInput(
-        global_batch_size=64, micro_batch_size=16, image_size=28
+        global_batch_size=64,
+        micro_batch_size=16,
+        image_size=28,
+        decoder=library.resolve("auto"),
     )
     for records_size, image_size in ((None, 224), (1, 1), (224, 224), (225, 224), (500, 224)):
         assert order.resolve(config, records_size, 1).image_size == image_size
 
 
 def test_resolve_leaves_what_is_set():
-    config = InputConfig(global_batch_size=64, micro_batch_size=8, image_size=32)
+    config = InputConfig(
+        global_batch_size=64, micro_batch_size=8, image_size=32, decoder="tensorflow"
+    )
     # Whether 6 replicas are possible, plan() says.
     assert order.resolve(config, 28, replicas=6) == ResolvedInput(**vars(config))
 

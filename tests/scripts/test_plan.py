@@ -44,4 +44,7 @@ def test_the_card_is_of_the_hardware_that_was_asked_for(data_dir, capsys):
 
 def test_records_are_needed():
     message = error(plan, settings(""), PlanConfig())
-    assert message == "--data_dir is missing: the folder of the records to plan for."
+    assert (
+        message
+        == "--data_dir is missing: the folder that samestep-records write --out=DIR has made."
+    )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from input.config import ResolvedInput
-from input.errors import BadRecordError
+from input.errors import BadRecordError, InputError
+from input.native import library
 from tests.conftest import CLASSES, THREADS, error, rewrite
 from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, run_dir
@@ -43,7 +44,8 @@ def test_what_is_unset_is_resolved_by_records_and_hardware(data_dir):
     assert job.model.input.shape == (None, 16, 16, 3)
     # Everything else is as it was given.
     for name, group in vars(given).items():
-        resolved = {"micro_batch_size": 16, "image_size": 16} if name == "input" else {}
+        sizes = {"micro_batch_size": 16, "image_size": 16, "decoder": library.resolve("auto")}
+        resolved = sizes if name == "input" else {}
         assert vars(getattr(job.config, name)) == vars(group) | resolved
 
 
@@ -159,3 +161,37 @@ def test_micro_batches_go_on_at_any_step(data_dir):
     for _ in range(plan.draws_per_step):
         for one, other in zip(next(start), next(later), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_keeps_its_decoder(data_dir, tmp_path, monkeypatch):
+    given = settings(data_dir, tmp_path / "run")
+    first = assembly.begin(given, HARDWARE).definition
+    used = "native" if library.available() else "tensorflow"
+    assert first.config.input.decoder == used
+    assert first.environment["decoder"] == library.version(used)
+    assert assembly.begin(given, HARDWARE, first).config == first.config  # auto: as it was
+
+    other = "tensorflow" if used == "native" else "native"
+    changed = replace(given, input=replace(given.input, decoder=other))
+    message = error(assembly.begin, changed, HARDWARE, first)
+    assert f"--decoder={other} (the run has {used})" in message
+
+    older = replace(first, environment=first.environment | {"decoder": "native 0"})
+    message = error(assembly.begin, given, HARDWARE, older)
+    assert f"were decoded by native 0, and here is {library.version(used)}" in message
+
+
+def test_a_run_that_was_decoded_natively_does_not_go_on_without_the_library(data_dir, monkeypatch):
+    given = settings(data_dir)
+    first = assembly.begin(given, HARDWARE).definition
+    native = replace(first, config=replace(first.config, input=as_native(first.config.input)))
+
+    def missing():
+        raise InputError("The native decoder was not built.")
+
+    monkeypatch.setattr(library, "load", missing)
+    assert "was not built" in error(assembly.begin, given, HARDWARE, native)
+
+
+def as_native(inputs: ResolvedInput) -> ResolvedInput:
+    return replace(inputs, decoder="native")
