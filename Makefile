@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-attack test-crash test-slurm test-placement coverage check clean
+.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-attack test-native test-crash test-slurm test-placement coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes;
 test-attack: $(VENV)/installed  ## 200 SIGKILLs, full disks, lost networks, changed bytes: half an hour.
 	$(in_venv) -m pytest -m attack --dist load tests/test_attack.py tests/test_byte_fuzz.py \
 	  tests/test_full_disk.py --attack-table=docs/reliability.md
+
+test-native: $(VENV)/installed  ## A million mutated records through the native decoder, with sanitizers.
+	$(in_venv) -m pytest -m native -n 0 tests/input/native/test_sanitizers.py \
+	  --attack-table=docs/reliability.md
 
 test-slurm: $(VENV)/installed  ## A Slurm of two nodes on this machine, as root; else skipped.
 	$(in_venv) -m pytest -m slurm -n 0 tests/trainer/launch/test_slurm_cluster.py

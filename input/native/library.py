@@ -41,11 +41,11 @@ class Call(ctypes.Structure):
 
 
 @cache
-def load() -> Any:  # a ctypes.CDLL, whose functions have no types
+def load() -> Any:
     """The library. Raises InputError where it was not built, or does not load here."""
     path = Path(__file__).with_name(f"_decode{EXTENSION_SUFFIXES[0]}")
     try:
-        found = ctypes.CDLL(str(path))
+        return declared(path)
     except OSError as error:
         reason = "was not built" if not path.exists() else f"cannot be loaded: {error}"
         raise InputError(
@@ -53,7 +53,11 @@ def load() -> Any:  # a ctypes.CDLL, whose functions have no types
             "libjpeg-turbo and libpng (on Debian and Ubuntu: apt-get install gcc pkg-config "
             "libjpeg-dev libpng-dev), pip install builds it; --decoder=tensorflow does without."
         ) from None
-    pointer = ctypes.c_void_p
+
+
+def declared(path: Path) -> Any:  # a ctypes.CDLL, whose functions have no types
+    """The library in a file. Raises OSError."""
+    found, pointer = ctypes.CDLL(str(path)), ctypes.c_void_p
     found.samestep_records.argtypes = [ctypes.c_int64, *[pointer] * 11]
     found.samestep_records.restype = None
     found.samestep_views.argtypes = [pointer]

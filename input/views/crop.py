@@ -6,10 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from input.records import Schema
-
-CROP_TRIES = 10  # as torchvision's RandomResizedCrop
-CROP_LOG_RATIO = 0.28768207  # log(4 / 3): aspect ratios from 3/4 to 4/3
-UNIFORMS = 2 * CROP_TRIES + 3  # numbers in [0, 1) that one train_view needs
+from input.views.window import CROP_LOG_RATIO, CROP_TRIES
 
 
 class Crop(NamedTuple):

@@ -5,7 +5,9 @@ The same parts as input.views.crop finds there, by the same numbers.
 
 import numpy as np
 
-from input.views.crop import CROP_LOG_RATIO, CROP_TRIES, UNIFORMS
+CROP_TRIES = 10  # as torchvision's RandomResizedCrop
+CROP_LOG_RATIO = 0.28768207  # log(4 / 3): aspect ratios from 3/4 to 4/3
+UNIFORMS = 2 * CROP_TRIES + 3  # numbers in [0, 1) that one training view needs
 
 
 def training(uniforms: np.ndarray, extents: np.ndarray, min_area: float, flip: bool) -> np.ndarray:
