@@ -33,8 +33,11 @@ def main() -> NoReturn:
 def benchmark(config: BenchmarkConfig) -> None:
     names = list(ON_CPU) if config.what == "all" else [config.what]
     if config.what == "all" and not config.images:
-        names.remove("input")
-        print("--what=input is left out: it needs --images=DIR with photographs", file=sys.stderr)
+        names = [name for name in names if name not in ("input", "gil")]
+        print(
+            "--what=input and gil are left out: they need --images=DIR with photographs",
+            file=sys.stderr,
+        )
     quiet_tensorflow()  # the rows' own modules load it
     # Each in a new process: what another one leaves on the heap halves the rate of raw images.
     spawn = multiprocessing.get_context("spawn")
@@ -60,6 +63,7 @@ def benchmark(config: BenchmarkConfig) -> None:
 def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     """One benchmark's rows."""
     quiet_tensorflow()
+    from scripts.benchmarks.gil import GIL_BENCHMARKS
     from scripts.benchmarks.input import INPUT_BENCHMARKS
     from scripts.benchmarks.reader import READER_BENCHMARKS
     from scripts.benchmarks.step import STEP_BENCHMARKS
@@ -68,7 +72,7 @@ def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     if name in ON_CPU:
         # Two logical CPUs for every benchmark: they cannot be added once TensorFlow runs.
         strategy.make_strategy(["CPU:0", "CPU:1"], strategy.cores())
-    benchmarks = STEP_BENCHMARKS | INPUT_BENCHMARKS | READER_BENCHMARKS
+    benchmarks = STEP_BENCHMARKS | INPUT_BENCHMARKS | GIL_BENCHMARKS | READER_BENCHMARKS
     return benchmarks[name](config)
 
 

@@ -115,7 +115,7 @@ def mixed(images: tf.Tensor, slots: Slots, classes: int) -> tuple[tf.Tensor, tf.
 def _uniform_counts(config: InputConfig) -> list[int]:
     """Uniform numbers of each image: for its crop, jitter, erasing and operations."""
     operations = config.policy.layers * policy.UNIFORMS
-    return [crop.UNIFORMS, color.JITTER_UNIFORMS, color.ERASE_UNIFORMS, operations]
+    return [window.UNIFORMS, color.JITTER_UNIFORMS, color.ERASE_UNIFORMS, operations]
 
 
 def _each(view: Callable[..., tf.Tensor], reader: Reader, slots: Slots, *others) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Images per second and core of the input alone: ours, what people write instead, and the limit.
+"""Images per second of the input alone: ours, what people write instead, and the limit.
 
 All variants read the same JPEG files' bytes and make training views of the same size, in turn in
 one process. The micro-batches that a variant has prefetched are taken before its clock starts.
@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -17,12 +17,14 @@ from input import order, pipeline
 from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
 from input.manifest import Manifest
+from input.native import library
 from input.prepare.config import WriteConfig
 from input.prepare.conversion import Conversion
 from input.randomness import uniform
 from input.reader import RecordReader
 from input.records import ENCODED
-from input.views.crop import UNIFORMS, Crop, random_crop, train_view
+from input.views.crop import Crop, random_crop, train_view
+from input.views.window import UNIFORMS
 from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
 from scripts.benchmarks.records import SHARDS, write_records
@@ -34,50 +36,68 @@ IN_STOCK = 16  # micro-batches: more than any of the variants keeps ready
 # What --short_side=256 stores.
 SMALL = Conversion("jpeg", 256, WriteConfig.quality, WriteConfig.max_pixels)
 AUTOTUNE = tf.data.AUTOTUNE
-# ImageNet's, in units of 0..255: what the idioms normalise with on the host.
-MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+PAUSE_SECONDS = 1.0  # in which the variant before fills what it keeps ready
 
 
 def images_per_second(config: BenchmarkConfig) -> list[Comparison]:
     """Our pipeline against two idioms and against decoding alone, on a folder of JPEG files."""
-    contents = _contents(config.images)
-    size, native = config.image_size, "samestep"
-    inputs = ResolvedInput(
-        global_batch_size=MICRO_BATCH_SIZE, micro_batch_size=MICRO_BATCH_SIZE, image_size=size
-    )
+    contents = contents_of(config.images)
     strategy = make_strategy(["CPU:0"], cores())
     with tempfile.TemporaryDirectory() as folder:
         manifests = {
-            native: write_records(Path(folder, native), contents),
-            "short side 256": write_records(Path(folder, "small"), contents, SMALL),
-            "raw 256": write_records(Path(folder, "raw"), contents, SMALL._replace(encoding="raw")),
+            "JPEG": write_records(Path(folder, "whole"), contents),
+            "JPEG of 256": write_records(Path(folder, "small"), contents, SMALL),
+            "raw of 256": write_records(
+                Path(folder, "raw"), contents, SMALL._replace(encoding="raw")
+            ),
         }
-        manifest = manifests[native]
-        plan = order.plan(inputs, manifest.records, replicas=1)
-        iterators = {
-            name: iter(
-                strategy.distribute_datasets_from_function(
-                    lambda _, own=own: pipeline.train(inputs, RecordReader(own), plan, seed=0)
+        iterators = {}
+        for decoder in ("native", "tensorflow") if library.available() else ("tensorflow",):
+            inputs = inputs_of(config, decoder)
+            for stored, manifest in manifests.items():
+                plan = order.plan(inputs, manifest.records, replicas=1)
+                iterators[f"{stored}, {decoder}"] = iter(
+                    strategy.distribute_datasets_from_function(
+                        lambda _, own=manifest, inputs=inputs, plan=plan: pipeline.train(
+                            inputs, RecordReader(own), plan, seed=0
+                        )
+                    )
                 )
-            )
-            for name, own in manifests.items()
-        } | {
+        ours, size, manifest = list(iterators), config.image_size, manifests["JPEG"]
+        iterators |= {
             "plain idiom": _distributed(strategy, _plain(manifest, size)),
-            "best idiom": _distributed(strategy, _best(manifest, size)),
+            "Model Garden's idiom": _distributed(strategy, _inception(manifest, size)),
             "decoding alone": iter(_decoding_alone(contents, size)),
         }
-        variants = {name: drawing(iterator) for name, iterator in iterators.items()}
-        rates = measure_in_turn(IMAGES_PER_ROUND, config.rounds, variants)
-    what = f"{len(contents)} photographs, {size} px"
-    rivals = [name for name in variants if name not in manifests]
-    stored = [name for name in manifests if name != native]
-    return [
-        *(compare(what, rates, native, rival) for rival in rivals),
-        *(compare(what, rates, name, native) for name in stored),
-    ]
+        processor: dict[str, list[float]] = {name: [] for name in iterators}
+        variants = {
+            name: drawing(iterator, processor=processor[name])
+            for name, iterator in iterators.items()
+        }
+        wall = measure_in_turn(IMAGES_PER_ROUND, config.rounds, variants)
+    # The first round warms up.
+    cpu = {name: [IMAGES_PER_ROUND / each for each in own[1:]] for name, own in processor.items()}
+    rivals = [name for name in variants if name not in ours]
+    found = []
+    for clock, rates in (("wall", wall), ("processor", cpu)):
+        what = f"{len(contents)} photographs, {size} px, uint8, {clock}"
+        found += [compare(what, rates, ours[0], rival) for rival in rivals]
+        found += [compare(what, rates, name, ours[0]) for name in ours[1:]]
+    return found
 
 
-def _contents(images: str) -> list[bytes]:
+def inputs_of(config: BenchmarkConfig, decoder: Literal["native", "tensorflow"]) -> ResolvedInput:
+    """A run of small micro-batches."""
+    return ResolvedInput(
+        global_batch_size=MICRO_BATCH_SIZE,
+        micro_batch_size=MICRO_BATCH_SIZE,
+        image_size=config.image_size,
+        decoder=decoder,
+    )
+
+
+def contents_of(images: str) -> list[bytes]:
+    """The JPEG files of a folder. Raises InputError where they are too few."""
     paths = sorted(Path(images).rglob("*.jpg")) if images else []
     if len(paths) < MICRO_BATCH_SIZE:
         raise InputError(
@@ -125,13 +145,13 @@ def _plain(manifest: Manifest, size: int) -> tf.data.Dataset:
     def view(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels = tf.image.resize(tf.io.decode_jpeg(image, channels=3), [size * 8 // 7] * 2)
         pixels = tf.image.random_crop(pixels, [size, size, 3])
-        return tf.image.random_flip_left_right(pixels) / 255.0, label
+        return tf.cast(tf.image.random_flip_left_right(pixels), tf.uint8), label
 
     return _batched(_records(manifest).map(view, num_parallel_calls=AUTOTUNE))
 
 
-def _best(manifest: Manifest, size: int) -> tf.data.Dataset:
-    """Decode only a random part, as Inception's preprocessing does; normalise on the host."""
+def _inception(manifest: Manifest, size: int) -> tf.data.Dataset:
+    """Decode only a random part, as Inception's preprocessing and Model Garden do."""
 
     def view(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         begin, extent, _ = tf.image.sample_distorted_bounding_box(
@@ -146,7 +166,7 @@ def _best(manifest: Manifest, size: int) -> tf.data.Dataset:
         window = tf.concat([begin[:2], extent[:2]], axis=0)
         pixels = tf.io.decode_and_crop_jpeg(image, window, channels=3)
         pixels = tf.image.random_flip_left_right(tf.image.resize(pixels, [size, size]))
-        return (pixels - MEAN) / DEVIATION, label
+        return tf.cast(pixels, tf.uint8), label
 
     return _batched(_records(manifest).map(view, num_parallel_calls=AUTOTUNE))
 
@@ -169,16 +189,23 @@ def _decoding_alone(contents: list[bytes], size: int) -> tf.data.Dataset:
     return batches.map(views, num_parallel_calls=cores()).prefetch(2)
 
 
-def drawing(iterator: Iterator[Any], images: int = IMAGES_PER_ROUND) -> Callable[[], float]:
+def drawing(
+    iterator: Iterator[Any],
+    images: int = IMAGES_PER_ROUND,
+    processor: list[float] | None = None,
+) -> Callable[[], float]:
+    """Wall seconds of so many images; `processor` gets the seconds of all threads."""
+
     def seconds() -> float:
+        time.sleep(PAUSE_SECONDS)
         for _ in range(IN_STOCK):
             next(iterator)
-        # Processor time of all threads: every variant keeps all cores busy, and on a shared
-        # machine the wall time of the same work differs by a factor of 3.
-        start = time.process_time()
+        start, cpu = time.perf_counter(), time.process_time()
         for _ in range(images // MICRO_BATCH_SIZE):
             next(iterator)
-        return time.process_time() - start
+        if processor is not None:
+            processor.append(time.process_time() - cpu)
+        return time.perf_counter() - start
 
     return seconds
 

@@ -14,7 +14,8 @@ from input.errors import InputError
 from input.manifest import Manifest
 from input.order import EvaluationPlan
 from input.reader import RecordReader
-from input.views.crop import UNIFORMS, eval_view, random_crop, train_view
+from input.views.crop import eval_view, random_crop, train_view
+from input.views.window import UNIFORMS
 
 CONFIG = ResolvedInput(global_batch_size=16, micro_batch_size=4, image_size=12)
 SEED = 3

@@ -22,7 +22,7 @@ from input.reader import RecordReader
 from input.records import ENCODED, RAW, Schema, encode, frame
 from input.shard import Summary
 from input.views import window
-from input.views.crop import UNIFORMS
+from input.views.window import UNIFORMS
 from tests.conftest import encoded, picture
 from tests.input.conftest import IN_READING, check_names
 from tests.input.native import reference

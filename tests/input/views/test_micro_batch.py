@@ -13,7 +13,7 @@ from input.manifest import Manifest
 from input.prepare.config import WriteConfig
 from input.prepare.writer import write
 from input.reader import BLANK, RecordReader
-from input.views import crop, micro_batch, mix
+from input.views import crop, micro_batch, mix, window
 
 CONFIG = ResolvedInput(global_batch_size=8, micro_batch_size=8, image_size=16)
 INDICES = np.array([3, 70, 0, 159])
@@ -69,10 +69,10 @@ def test_views_are_what_training_sees(reader, changes):
 
 
 def test_the_crop_of_an_image_is_the_same_whatever_else_is_on():
-    expected = randomness.uniform(SEED, 5, INDICES, crop.UNIFORMS)
+    expected = randomness.uniform(SEED, 5, INDICES, window.UNIFORMS)
     for changes in ({}, {"augment": "rand-m9-n2", "color_jitter": 0.4}, {"mixup": 0.2}):
         uniforms = micro_batch.training_uniforms(replace(CONFIG, **changes), SEED, 5, INDICES)
-        np.testing.assert_array_equal(uniforms[:, : crop.UNIFORMS], expected)
+        np.testing.assert_array_equal(uniforms[:, : window.UNIFORMS], expected)
 
 
 def test_every_slot_has_the_mix_of_its_micro_batch():

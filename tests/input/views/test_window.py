@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from input.randomness import uniform
 from input.views import window
-from input.views.crop import UNIFORMS, eval_view, random_crop, train_view
+from input.views.crop import eval_view, random_crop, train_view
+from input.views.window import UNIFORMS
 
 EXTENTS = [(1, 1), (1, 50), (50, 1), (8, 8), (40, 30), (33, 91)]
 
