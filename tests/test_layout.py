@@ -29,6 +29,7 @@ CROSS_CUTTING = {
     "test_byte_fuzz.py": "changed bytes of any file that is read back",
     "test_full_disk.py": "no room at any system call of a save",
     "test_odd_files.py": "odd things in place of files, of input and of trainer",
+    "input/native/test_sanitizers.py": "records.c and views.c on mutated records",
     "input/test_fuzz.py": "damage to any file of the records",
     "input/test_bad_records.py": "a bad record's way from reader to pipeline",
     "input/test_determinism.py": "pipeline and views in a process with op determinism",

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 from unittest.mock import patch
 
 from input import order
-from input.config import InputConfig
 from input.manifest import Manifest
 from input.native import library
 from input.native.reader import ViewReader
@@ -26,6 +25,7 @@ from scripts.benchmarks.input import SMALL, contents_of, inputs_of
 from scripts.benchmarks.records import write_records
 from trainer.workers.strategy import cores
 
+IMAGES = 256  # of a micro-batch: what a run has by default on one device
 THREADED_IMAGES = 2_048
 
 
@@ -74,21 +74,21 @@ def gil_held(config: BenchmarkConfig) -> list[Held | Comparison]:
 
 def _reading(
     manifest: Manifest, config: BenchmarkConfig, decoder: Literal["native", "tensorflow"]
-) -> Callable[[int], object]:
-    """Reads a micro-batch of the default size, as the pipeline does: its number -> its slots."""
-    images = min(InputConfig.global_batch_size, manifest.records)
+) -> Callable[[int], int]:
+    """Reads a micro-batch, as the pipeline does: its number -> how many images it has."""
+    images = min(IMAGES, manifest.records)
     inputs = replace(inputs_of(config, decoder), global_batch_size=images, micro_batch_size=images)
     plan, reader = order.plan(inputs, manifest.records, replicas=1), RecordReader(manifest)
     if decoder == "native":
         view = ViewReader(reader, inputs.image_size, antialias=False, threads=1)
         windows = partial(micro_batch.training_windows, inputs)
 
-    def read(number: int) -> object:
+    def read(number: int) -> int:
         epoch, records = order.training_records(number, 0, plan, 0)
         uniforms = micro_batch.training_uniforms(inputs, 0, epoch, records)
         if decoder == "native":
-            return view.read(records, uniforms, windows)
-        return reader.read(records)
+            return len(view.read(records, uniforms, windows).labels)
+        return len(reader.read(records).labels)
 
     return read
 
@@ -119,14 +119,14 @@ def _held(
         read = _reading(manifest, config, decoder)
         for number in range(config.rounds + 1):
             released[0], start = 0.0, time.perf_counter()
-            read(number)
-            found.append(time.perf_counter() - start - released[0])
-    return 1e6 * statistics.median(found[1:]) / InputConfig.global_batch_size
+            images = read(number)
+            found.append((time.perf_counter() - start - released[0]) / images)
+    return 1e6 * statistics.median(found[1:])
 
 
-def _by_threads(read: Callable[[int], object], threads: int) -> Callable[[], float]:
+def _by_threads(read: Callable[[int], int], threads: int) -> Callable[[], float]:
     def seconds() -> float:
-        calls = THREADED_IMAGES // InputConfig.global_batch_size
+        calls = THREADED_IMAGES // IMAGES
         start = time.perf_counter()
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(read, range(calls)))

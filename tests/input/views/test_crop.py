@@ -13,13 +13,13 @@ from input import randomness
 from input.records import Schema
 from input.views.crop import (
     CROP_TRIES,
-    UNIFORMS,
     Crop,
     eval_view,
     random_crop,
     raw_pixels,
     train_view,
 )
+from input.views.window import UNIFORMS
 from tests.conftest import encoded
 
 RANDOM = np.random.default_rng(0)

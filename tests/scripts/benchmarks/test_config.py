@@ -6,6 +6,7 @@ import pytest
 
 from input.foundation.settings import settings
 from scripts.benchmarks.config import NAMES, BenchmarkConfig
+from scripts.benchmarks.gil import GIL_BENCHMARKS
 from scripts.benchmarks.input import INPUT_BENCHMARKS
 from scripts.benchmarks.reader import READER_BENCHMARKS
 from scripts.benchmarks.step import STEP_BENCHMARKS
@@ -15,7 +16,7 @@ from tests.conftest import error
 def test_each_name_is_a_choice_and_one_benchmark():
     (what,) = (each for each in settings(BenchmarkConfig) if each.name == "what")
     assert get_args(what.kind) == ("all", *NAMES)
-    tables = [*STEP_BENCHMARKS, *INPUT_BENCHMARKS, *READER_BENCHMARKS]
+    tables = [*STEP_BENCHMARKS, *INPUT_BENCHMARKS, *GIL_BENCHMARKS, *READER_BENCHMARKS]
     assert sorted(tables) == sorted(NAMES)
     for name in NAMES:
         assert f"{name}: " in what.help
