@@ -168,8 +168,11 @@ def test_parse_reads_every_wire_encoding(features):
 @pytest.mark.parametrize(
     ("features", "reason"),
     [
-        (LABEL, "the Example has no image/encoded"),
-        (IMAGE, "the Example has no image/class/label"),
+        (LABEL, "the Example has no image/encoded, only image/class/label (int64_list, 1)"),
+        (
+            IMAGE,
+            "the Example has no image/class/label, only image/encoded (bytes_list, 1 of 6 bytes)",
+        ),
         (entry(b"image/encoded", b"") + LABEL, "image/encoded is empty, not bytes_list"),
         (entry(b"image/encoded", field(1, b"")) + LABEL, "image/encoded has 0 values, not 1"),
         (

@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 
 from input.config import InputConfig
+from input.foundation.errors import UserError
 from models.config import ModelConfig
 from tests.conftest import THREADS, error
 from trainer.config import Config, OptimizerConfig, RunConfig
-from trainer.errors import ClusterError, TrainerError
+from trainer.errors import ClusterError
 from trainer.export import export_run
 from trainer.forecast import forecast
 from trainer.workers import nvidia, strategy
@@ -153,7 +154,7 @@ def test_what_runs_on_the_cpu_leaves_the_gpus_alone(monkeypatch, call):
     """TensorFlow would take all of their memory, beside a run that needs it."""
     visible = []
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda *args: visible.append(args))
-    with suppress(TrainerError):  # there are no records and no run
+    with suppress(UserError):  # there are no records and no run
         call()
     assert visible == [([], "GPU")]
 
