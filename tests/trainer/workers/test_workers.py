@@ -87,14 +87,14 @@ def test_a_worker_that_stalls_is_ended_with_its_stacks_and_started_again(data_di
     (tmp_path / "stalling.py").write_text(
         "import os, time\n"
         "from input import reader\n"
-        "read = reader.RecordReader.read\n"
-        "def stall(self, numbers):\n"
+        "opened = reader.RecordReader._open_file\n"
+        "def stall(self, shard):\n"
         f"    mark = {str(tmp_path / 'stalled')!r}\n"
         "    if '\"index\": 1' in os.environ['TF_CONFIG'] and not os.path.exists(mark):\n"
         "        open(mark, 'w').close()\n"
         "        time.sleep(3600)\n"
-        "    return read(self, numbers)\n"
-        "reader.RecordReader.read = stall\n"
+        "    return opened(self, shard)\n"
+        "reader.RecordReader._open_file = stall\n"
         "from scripts.train import main\n"
         "main()\n"
     )
