@@ -56,6 +56,7 @@ def start_rows(
     trained, validated = job.readers[TRAIN].records, job.readers[VALIDATION].records
     held_back = " that are held back from it" if inputs.validation_share else ""
     yield "records", f"{trained} to train, {validated} to validate{held_back}"
+    yield "decoder", environment["decoder"]
     yield "per class", _records_per_class(manifest)
     unbound = [split for split, each in job.manifests.items() if not each.has_checksums]
     if unbound:
