@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from input.config import SPLITS, InputConfig, Policy, ResolvedInput
+from input.config import InputConfig, Policy, ResolvedInput
 from tests.conftest import error
 
 CONFIG = InputConfig(global_batch_size=32, micro_batch_size=8, image_size=16)
@@ -76,12 +76,3 @@ def test_a_resolved_input_has_its_sizes():
     assert InputConfig().micro_batch_size is InputConfig().image_size is None
     with pytest.raises(TypeError, match=r"arguments: 'micro_batch_size' and 'image_size'"):
         ResolvedInput()
-
-
-def test_splits_are_known_by_these_names():
-    assert [name for name, split in SPLITS.items() if name == split] == [
-        "train",
-        "validation",
-        "test",
-    ]
-    assert SPLITS["val"] == "validation"
