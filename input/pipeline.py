@@ -39,7 +39,7 @@ from input.errors import InputError
 from input.native import library
 from input.native.reader import ViewReader, Windows, fits
 from input.order import EvaluationPlan, Plan
-from input.reader import Reader, RecordReader, blank_image
+from input.reader import Reader, blank_image
 from input.records import RecordError
 from input.views import micro_batch
 from input.views.micro_batch import Slots
@@ -196,7 +196,7 @@ def _micro_batches(
 ) -> tf.data.Dataset:
     heap.keep_freed_pages()
     reader: Reader | ViewReader = records
-    if config.decoder == library.NATIVE and isinstance(records, RecordReader) and fits(records):
+    if config.decoder == library.NATIVE and fits(records):
         reader = ViewReader(records, config.image_size, antialias=config.antialias, threads=THREADS)
     views = partial(views_of, reader)
     decode = partial(_decode, config, views, reader, plan)

@@ -137,10 +137,7 @@ class Parsed(NamedTuple):
 
 def parse(payload: bytes, schema: Schema = ENCODED) -> Parsed:
     """A serialized tf.train.Example -> what it holds. Other features are ignored. RecordError."""
-    try:
-        feature = _Example.FromString(payload).features.feature
-    except DecodeError:
-        raise RecordError("the payload is not a tf.train.Example") from None
+    feature = _features(payload)
     image = _only(feature, schema.image_key, "bytes_list")
     label = _only(feature, schema.label_key, "int64_list") + schema.label_offset
     if schema.raw_dtype is None:
@@ -159,12 +156,16 @@ def parse(payload: bytes, schema: Schema = ENCODED) -> Parsed:
 
 def values(payload: bytes) -> dict[str, list[bytes] | list[int] | list[float]]:
     """A serialized tf.train.Example -> key -> values, whatever they are. RecordError."""
-    try:
-        feature = _Example.FromString(payload).features.feature
-    except DecodeError:
-        raise RecordError("the payload is not a tf.train.Example") from None
+    feature = _features(payload)
     kinds = {key: feature[key].WhichOneof("kind") for key in sorted(feature)}
     return {key: list(getattr(feature[key], kind).value) for key, kind in kinds.items() if kind}
+
+
+def _features(payload: bytes) -> Any:
+    try:
+        return _Example.FromString(payload).features.feature
+    except DecodeError:
+        raise RecordError("the payload is not a tf.train.Example") from None
 
 
 def _only(feature: Any, key: str, kind: str) -> Any:

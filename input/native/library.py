@@ -77,10 +77,11 @@ def available() -> bool:
 
 def resolve(decoder: str) -> str:
     """auto, native or tensorflow -> one of the last two. Raises InputError for what is missing."""
-    if decoder == NATIVE or (decoder == "auto" and available()):
+    if decoder == "auto":
+        return NATIVE if available() else TENSORFLOW
+    if decoder == NATIVE:
         load()
-        return NATIVE
-    return TENSORFLOW
+    return decoder
 
 
 def version(decoder: str) -> str:

@@ -8,7 +8,7 @@ import ctypes
 import math
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -24,7 +24,7 @@ ALIGNED = 64  # bytes: TensorFlow takes such an array as it is, and copies other
 Windows = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def fits(reader: Reader) -> bool:
+def fits(reader: Reader) -> TypeGuard[RecordReader]:
     """Whether the native library reads these records: files, or pixels of 8 bits."""
     return isinstance(reader, RecordReader) and reader.schema.raw_dtype in (None, "uint8")
 

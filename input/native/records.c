@@ -212,7 +212,7 @@ static int read_fully(int fd, uint8_t *to, size_t n, int64_t offset) {
   return 1;
 }
 
-/* Reads and checks n records of a split into `buffer`, one behind the other
+/* Reads and checks n records of a split into `buffer`, one behind the other.
 
    checksums: what each record's footer was when it was indexed; NULL: not known. Out, per record:
    usual; and, where that is 1, where its image is, its label and the image's height and width. */

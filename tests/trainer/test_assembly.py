@@ -163,7 +163,7 @@ def test_micro_batches_go_on_at_any_step(data_dir):
             np.testing.assert_array_equal(one, other)
 
 
-def test_a_run_keeps_its_decoder(data_dir, tmp_path, monkeypatch):
+def test_a_run_keeps_its_decoder(data_dir, tmp_path):
     given = settings(data_dir, tmp_path / "run")
     first = assembly.begin(given, HARDWARE).definition
     used = "native" if library.available() else "tensorflow"

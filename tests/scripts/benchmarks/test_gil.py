@@ -1,21 +1,14 @@
 """What holds the GIL is measured for both decoders, and the rate of several threads."""
 
-import numpy as np
-from PIL import Image
-
 from input.native import library
 from scripts.benchmarks import gil
 from scripts.benchmarks.comparison import Comparison
 from scripts.benchmarks.config import BenchmarkConfig
 
 
-def test_every_decoder_is_measured(tmp_path, monkeypatch):
+def test_every_decoder_is_measured(photographs, monkeypatch):
     monkeypatch.setattr(gil, "THREADED_IMAGES", 256)
-    random = np.random.default_rng(0)
-    for i in range(40):
-        pixels = random.integers(0, 256, (20, 24, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{i}.jpg")
-    config = BenchmarkConfig(what="gil", images=str(tmp_path), image_size=16, rounds=1)
+    config = BenchmarkConfig(what="gil", images=photographs, image_size=16, rounds=1)
     found = gil.gil_held(config)
     decoders = ["tensorflow", "native"] if library.available() else ["tensorflow"]
     held = [row for row in found if isinstance(row, gil.Held)]

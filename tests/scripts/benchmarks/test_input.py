@@ -1,8 +1,6 @@
 """The input's benchmark measures every variant, on photographs that are there."""
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from input.errors import InputError
 from input.native import library
@@ -17,15 +15,11 @@ def test_the_input_needs_photographs(tmp_path):
             benchmarks.images_per_second(BenchmarkConfig(images=images))
 
 
-def test_every_variant_of_the_input_is_measured(tmp_path, monkeypatch):
+def test_every_variant_of_the_input_is_measured(photographs, monkeypatch):
     monkeypatch.setattr(benchmarks, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(benchmarks, "IMAGES_PER_ROUND", 64)
     monkeypatch.setattr(benchmarks, "cores", lambda: THREADS)  # TensorFlow has started with them
-    random = np.random.default_rng(0)
-    for i in range(40):
-        pixels = random.integers(0, 256, (20, 24, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{i}.jpg")
-    config = BenchmarkConfig(what="input", images=str(tmp_path), image_size=16, rounds=1)
+    config = BenchmarkConfig(what="input", images=photographs, image_size=16, rounds=1)
     found = benchmarks.images_per_second(config)
     decoders = ["native", "tensorflow"] if library.available() else ["tensorflow"]
     ours = [
