@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 from input.foundation import durable, typed_json
+from input.foundation.settings import settings
 from trainer.config import Config, RunDefinition
 from trainer.errors import TrainerError
 
@@ -125,14 +126,22 @@ def writing(run_dir: Path) -> Iterator[None]:
 
 
 def fill_in(config: Config, first: Config) -> Config:
-    """What this launch leaves unset (None or auto) is what the first launch has resolved it to."""
+    """What this launch leaves unset is what the first launch has resolved it to.
+
+    Unset is None, or a word that the resolved setting does not have, as --decoder=auto.
+    """
     groups = {}
     for group in dataclasses.fields(Config):
         ours, theirs = getattr(config, group.name), getattr(first, group.name)
+        words = {each.name: get_args(each.kind) for each in settings(type(theirs))}
         unset = {
             setting.name: getattr(theirs, setting.name)
             for setting in dataclasses.fields(ours)
-            if setting.compare and getattr(ours, setting.name) in (None, "auto")
+            if setting.compare
+            and (
+                (value := getattr(ours, setting.name)) is None
+                or (words[setting.name] and value not in words[setting.name])
+            )
         }
         groups[group.name] = dataclasses.replace(ours, **unset)
     return Config(**groups)

@@ -195,3 +195,11 @@ def test_a_run_that_was_decoded_natively_does_not_go_on_without_the_library(data
 
 def as_native(inputs: ResolvedInput) -> ResolvedInput:
     return replace(inputs, decoder="native")
+
+
+def test_a_word_that_is_a_value_of_its_own_is_not_unset(data_dir):
+    """--pixels=auto stays auto: without its own --pixels a run is another one."""
+    given = settings(data_dir)
+    unit = replace(given, model=replace(given.model, pixels="unit"))
+    first = assembly.begin(unit, HARDWARE).definition
+    assert "--pixels=auto (the run has unit)" in error(assembly.begin, given, HARDWARE, first)
