@@ -84,9 +84,14 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
 
 
 def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: str) -> Job:
-    """The run of a folder, to evaluate and not to train: any number of replicas will do."""
+    """The run of a folder, to evaluate and not to train: any number of replicas will do, and
+    TensorFlow's decoder where the run's is not there."""
     config = first.config
-    inputs = dataclasses.replace(config.input, data_dir=data_dir or config.input.data_dir)
+    inputs = dataclasses.replace(
+        config.input,
+        data_dir=data_dir or config.input.data_dir,
+        decoder=config.input.decoder if library.available() else library.TENSORFLOW,
+    )
     config = dataclasses.replace(config, input=inputs)
     manifests = data.manifests(config, (split,))
     if manifests[split].classes != first.classes:

@@ -82,6 +82,14 @@ def _data_note(first: RunDefinition, job: assembly.Job, split: str) -> str:
     )
 
 
+def _decoder_note(first: RunDefinition, job: assembly.Job) -> str:
+    """What is to be said where other pixels may come out of the same files; else ""."""
+    before, now = (each.environment["decoder"] for each in (first, job.definition))
+    if before == now:
+        return ""
+    return f"images decoded by {now}, the run's by {before}: some pixels may differ by a level"
+
+
 def evaluate_run(
     folder: Path,
     hardware: Hardware,
@@ -107,7 +115,8 @@ def evaluate_run(
         )
         result = evaluation()
     if job.workers.chief:
-        for note in (provenance.note(first), _data_note(first, job, split)):
+        notes = (provenance.note(first), _data_note(first, job, split), _decoder_note(first, job))
+        for note in notes:
             if note:
                 print(f"note: {note}")
         print(f"{split} at step {state.step}: {result}")

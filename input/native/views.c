@@ -73,75 +73,135 @@ static int fill_taps(Taps *taps, Room *memory, int64_t in, int64_t out, int anti
       sum += weight;
     }
     memset(weights, 0, (size_t)taps->most * sizeof(int16_t));
+    /* Near the end it begins earlier, with weights of 0, so that `most` pixels are there. */
+    int unused = (int)(first + taps->most > in ? first - (in > taps->most ? in - taps->most : 0) : 0);
     for (int k = 0; k < count; k++) {
       int64_t until = before + reach - llabs((2 * (first + k) + 1) * out - centre);
-      weights[k] = (int16_t)(ONE * until / sum - ONE * before / sum);
+      weights[unused + k] = (int16_t)(ONE * until / sum - ONE * before / sum);
       before = until;
     }
-    taps->first[place] = (int32_t)first, taps->count[place] = count;
+    taps->first[place] = (int32_t)first - unused, taps->count[place] = count + unused;
   }
   return 1;
 }
 
-/* A row of pixels -> 128 times each of the result's values: at most 255 * ONE >> 4 = 32640. */
-static void across(const uint8_t *row, const Taps *taps, int out, int16_t *to, int simd) {
-#if defined(__x86_64__)
-  if (simd) {
-    for (int o = 0; o < out; o++, to += 3) {
-      const int16_t *weights = taps->weights + (ptrdiff_t)o * taps->most;
-      const uint8_t *pixel = row + 3 * (size_t)taps->first[o];
-      __m128i sum = _mm_set1_epi32(8);
-      for (int k = 0; k < taps->count[o]; k += 2, pixel += 6, weights += 2) {
-        int32_t left, right, both;
-        memcpy(&left, pixel, 4), memcpy(&right, pixel + 3, 4), memcpy(&both, weights, 4);
-        __m128i values = _mm_unpacklo_epi8(_mm_cvtsi32_si128(left), _mm_cvtsi32_si128(right));
-        values = _mm_unpacklo_epi8(values, _mm_setzero_si128());
-        sum = _mm_add_epi32(sum, _mm_madd_epi16(values, _mm_set1_epi32(both)));
-      }
-      sum = _mm_srai_epi32(sum, 4);
-      _mm_storel_epi64((__m128i *)to, _mm_packs_epi32(sum, sum)); /* the next one covers the fourth */
-    }
-    return;
-  }
-#endif
-  (void)simd;
-  for (int o = 0; o < out; o++, to += 3) {
+/* A row of pixels -> 128 times each of the result's values from `o` on: at most 255 * ONE >> 4 =
+   32640. */
+static void across_plain(const uint8_t *row, const Taps *taps, int o, int out, int16_t *to) {
+  for (; o < out; o++) {
     const int16_t *weights = taps->weights + (ptrdiff_t)o * taps->most;
     const uint8_t *pixel = row + 3 * (size_t)taps->first[o];
     for (int channel = 0; channel < 3; channel++) {
       int32_t sum = 8;
       for (int k = 0; k < taps->count[o]; k++) sum += pixel[3 * k + channel] * weights[k];
-      to[channel] = (int16_t)(sum >> 4);
+      to[3 * o + channel] = (int16_t)(sum >> 4);
     }
   }
 }
 
-/* Rows of `across` -> a row of the result. count: even. */
-static void down(const int16_t *const *rows, const int16_t *weights, int count, int n, uint8_t *to,
-                 int simd) {
-  int at = 0;
-#if defined(__x86_64__)
-  for (; simd && at + 8 <= n; at += 8) {
-    __m128i low = _mm_set1_epi32(1 << 17), high = low;
-    for (int k = 0; k < count; k += 2) {
-      int32_t both;
-      memcpy(&both, weights + k, 4);
-      __m128i pair = _mm_set1_epi32(both);
-      __m128i a = _mm_loadu_si128((const __m128i *)(rows[k] + at));
-      __m128i b = _mm_loadu_si128((const __m128i *)(rows[k + 1] + at));
-      low = _mm_add_epi32(low, _mm_madd_epi16(_mm_unpacklo_epi16(a, b), pair));
-      high = _mm_add_epi32(high, _mm_madd_epi16(_mm_unpackhi_epi16(a, b), pair));
-    }
-    __m128i words = _mm_packs_epi32(_mm_srai_epi32(low, 18), _mm_srai_epi32(high, 18));
-    _mm_storel_epi64((__m128i *)(to + at), _mm_packus_epi16(words, words));
-  }
-#endif
-  (void)simd;
+/* Rows of `across` -> a row of the result, from `at` on. count: even. */
+static void down_plain(const int16_t *const *rows, const int16_t *weights, int count, int at, int n,
+                       uint8_t *to) {
   for (; at < n; at++) {
     int32_t sum = 1 << 17;
     for (int k = 0; k < count; k++) sum += rows[k][at] * weights[k];
     to[at] = (uint8_t)(sum >> 18);
   }
+}
+
+#if defined(__x86_64__)
+#define AVX2 static inline __attribute__((always_inline, target("avx2")))
+
+AVX2 __m256i both_weights(const int16_t *left, const int16_t *right) {
+  int32_t lefts, rights; /* two weights each */
+  memcpy(&lefts, left, 4), memcpy(&rights, right, 4);
+  return _mm256_inserti128_si256(_mm256_set1_epi32(lefts), _mm_set1_epi32(rights), 1);
+}
+
+/* Two results at once, with `pairs` pairs of pixels each: a constant where it is inlined. What the
+   last pair reads behind the row has weight 0. */
+AVX2 void across_pairs(const uint8_t *row, const Taps *taps, int pairs, int out, int16_t *to) {
+  /* Two pixels, rgbrgb, -> words r r g g b b. */
+  const __m128i lane = _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
+  const __m256i order = _mm256_broadcastsi128_si256(lane);
+  for (int o = 0; o + 2 <= out; o += 2, to += 6) {
+    const uint8_t *left = row + 3 * (size_t)taps->first[o];
+    const uint8_t *right = row + 3 * (size_t)taps->first[o + 1];
+    const int16_t *weights = taps->weights + (ptrdiff_t)o * taps->most;
+    __m256i sum = _mm256_set1_epi32(8);
+    for (int k = 0; k < pairs; k++, left += 6, right += 6, weights += 2) {
+      __m128i low = _mm_loadl_epi64((const __m128i *)left);
+      __m128i high = _mm_loadl_epi64((const __m128i *)right);
+      __m256i pixels = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+      __m256i weighted = both_weights(weights, weights + taps->most);
+      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_shuffle_epi8(pixels, order), weighted));
+    }
+    sum = _mm256_srai_epi32(sum, 4);
+    sum = _mm256_packs_epi32(sum, sum);
+    /* Four words each: the next result covers the fourth. */
+    _mm_storel_epi64((__m128i *)to, _mm256_castsi256_si128(sum));
+    _mm_storel_epi64((__m128i *)(to + 3), _mm256_extracti128_si256(sum, 1));
+  }
+}
+
+/* 16 results at once. */
+AVX2 void down_pairs(const int16_t *const *rows, const int16_t *weights, int count, int n,
+                     uint8_t *to) {
+  for (int at = 0; at + 16 <= n; at += 16) {
+    __m256i low = _mm256_set1_epi32(1 << 17), high = low;
+    for (int k = 0; k < count; k += 2) {
+      int32_t both;
+      memcpy(&both, weights + k, 4);
+      __m256i pair = _mm256_set1_epi32(both);
+      __m256i a = _mm256_loadu_si256((const __m256i *)(rows[k] + at));
+      __m256i b = _mm256_loadu_si256((const __m256i *)(rows[k + 1] + at));
+      low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), pair));
+      high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), pair));
+    }
+    __m256i words = _mm256_packs_epi32(_mm256_srai_epi32(low, 18), _mm256_srai_epi32(high, 18));
+    __m256i bytes = _mm256_permute4x64_epi64(_mm256_packus_epi16(words, words), 0x08);
+    _mm_storeu_si128((__m128i *)(to + at), _mm256_castsi256_si128(bytes));
+  }
+}
+
+/* Enlarging takes one pair, shrinking to no less than half two. */
+__attribute__((target("avx2"))) static void across_simd(const uint8_t *row, const Taps *taps, int out,
+                                                        int16_t *to) {
+  if (taps->most == 2)
+    across_pairs(row, taps, 1, out, to);
+  else if (taps->most == 4)
+    across_pairs(row, taps, 2, out, to);
+  else
+    across_pairs(row, taps, taps->most / 2, out, to);
+}
+
+__attribute__((target("avx2"))) static void down_simd(const int16_t *const *rows,
+                                                      const int16_t *weights, int count, int n,
+                                                      uint8_t *to) {
+  if (count == 2)
+    down_pairs(rows, weights, 2, n, to);
+  else
+    down_pairs(rows, weights, count, n, to);
+}
+#endif
+
+static void across(const uint8_t *row, const Taps *taps, int out, int16_t *to, int simd) {
+  int done = 0;
+#if defined(__x86_64__)
+  if (simd) across_simd(row, taps, out, to), done = out & ~1;
+#endif
+  (void)simd;
+  across_plain(row, taps, done, out, to);
+}
+
+static void down(const int16_t *const *rows, const int16_t *weights, int count, int n, uint8_t *to,
+                 int simd) {
+  int done = 0;
+#if defined(__x86_64__)
+  if (simd) down_simd(rows, weights, count, n, to), done = n & ~15;
+#endif
+  (void)simd;
+  down_plain(rows, weights, count, done, n, to);
 }
 
 /* What a call is asked for; the same fields, in this order, in library.py. */
@@ -175,6 +235,8 @@ static int resize(Worker *worker, const int32_t *window, NextRow next_row, void 
   if (!fill_taps(&columns, &worker->columns, window[3], size, call->antialias, window[4]) ||
       !fill_taps(&rows, &worker->rows, window[2], size, call->antialias, 0))
     return 0;
+  /* Where there are fewer pixels than weights, SIMD reads behind them: no more than PAD. */
+  int simd = call->simd && 3 * (columns.most - window[3]) + 2 <= PAD;
   size_t most = (size_t)rows.most;
   size_t stride = (size_t)length + PAD;
   /* The last `most` rows of `across`, in a ring; and those of one result, in their order. */
@@ -185,7 +247,7 @@ static int resize(Worker *worker, const int32_t *window, NextRow next_row, void 
     int first = rows.first[o], count = rows.count[o];
     for (; next < first + count; next++) {
       const uint8_t *row = next_row(source, next);
-      if (next >= first) across(row, &columns, size, ring + (size_t)next % most * stride, call->simd);
+      if (next >= first) across(row, &columns, size, ring + (size_t)next % most * stride, simd);
     }
     for (int k = 0; k < count; k++) used[k] = ring + (size_t)(first + k) % most * stride;
     if (count & 1) used[count] = used[0], count++; /* with weight 0 */
@@ -396,6 +458,9 @@ void samestep_views(Call *call) {
   enum { MOST = 64 };
   pthread_t threads[MOST];
   int started = 0, wanted = call->threads < MOST ? call->threads : MOST;
+#if defined(__x86_64__)
+  call->simd = call->simd && __builtin_cpu_supports("avx2");
+#endif
   call->next = 0;
   while (started + 1 < wanted && !pthread_create(&threads[started], NULL, work, call)) started++;
   work(call);

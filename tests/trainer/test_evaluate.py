@@ -8,7 +8,9 @@ import pytest
 
 from input.arrays import ArrayReader
 from input.config import ResolvedInput
+from input.errors import InputError
 from input.manifest import Manifest
+from input.native import library
 from input.reader import RecordReader
 from models.build import build_model
 from models.config import ModelConfig
@@ -115,3 +117,17 @@ def test_another_split_and_other_records_can_be_evaluated(finished, data_dir, tm
     assert again == finished.state.evaluation
     trained = evaluate_run(finished.run_dir, HARDWARE, split="train", checkpoint="best")
     assert trained.records == trained.images == 160
+
+
+@pytest.mark.skipif(not library.available(), reason="the native decoder was not built")
+def test_a_natively_decoded_run_is_evaluated_without_the_library(finished, monkeypatch, capsys):
+    decoder = library.version("native")
+
+    def missing():
+        raise InputError("The native decoder was not built.")
+
+    monkeypatch.setattr(library, "load", missing)
+    result = evaluate_run(finished.run_dir, HARDWARE)
+    assert result.images == result.records
+    note = f"note: images decoded by tensorflow, the run's by {decoder}: some pixels may differ"
+    assert note in capsys.readouterr().out

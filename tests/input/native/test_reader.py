@@ -163,6 +163,17 @@ def test_the_pipeline_gives_nearly_the_same_with_either_decoder(
             assert difference.max() == 0
 
 
+def test_sound_records_of_any_length_are_read_without_python(tmp_path, monkeypatch):
+    """A wrong checksum of the library would only be slow."""
+    widths = [1, 2, 3, *range(990, 1030), *range(2015, 2045), 5_000]  # 3 bytes each
+    images = [np.full((1, width, 3), width % 251, np.uint8) for width in widths]
+    manifest = write(tmp_path / "a", images, RAW)
+    windows = np.array([(0, 0, 1, width, 0) for width in widths], np.int32)
+    monkeypatch.delattr(RecordReader, "read")
+    found, _ = views(manifest, size=1, windows=windows)
+    assert found[:, 0, 0, 0].tolist() == [width % 251 for width in widths]
+
+
 @pytest.mark.parametrize("damage", IN_READING, ids=lambda damage: damage.__name__)
 def test_what_cannot_be_read_is_named_as_before(records, damage):
     bad = damage(records)
