@@ -90,7 +90,7 @@ def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: 
     inputs = dataclasses.replace(
         config.input,
         data_dir=data_dir or config.input.data_dir,
-        decoder=config.input.decoder if library.available() else library.TENSORFLOW,
+        decoder=config.input.decoder if library.available() else "tensorflow",
     )
     config = dataclasses.replace(config, input=inputs)
     manifests = data.manifests(config, (split,))
