@@ -32,8 +32,8 @@ class InputConfig:
     ] = 256
     micro_batch_size: Annotated[
         int | None,
-        "Images that go through the model at once. Unset: global_batch_size / replicas at the "
-        "first launch, kept from then on.",
+        "Images that go through the model at once; BatchNorm's batch. Unset: the largest divisor "
+        "of --global_batch_size up to 32, on any hardware.",
         AtLeast(1),
     ] = None
     image_size: Annotated[
@@ -43,14 +43,19 @@ class InputConfig:
         AtLeast(1),
     ] = None
     augment: Annotated[
-        str,
+        str | None,
         "none; crop: random resized crop; standard: crop and a horizontal flip half the time; "
         "rand-m9-n2: standard and RandAugment of magnitude 9 (0 to 30), 2 operations; trivial: "
-        "standard and TrivialAugment.",
-    ] = "standard"
+        "standard and TrivialAugment. Unset: crop below 128 pixels, where images are digits and "
+        "letters as often as not, which a mirror makes into others; standard from there on.",
+    ] = None
     crop_min_area: Annotated[
-        float, "Smallest random crop, as a fraction of the image's area.", Above(0), AtMost(1)
-    ] = 0.08
+        float | None,
+        "Smallest random crop, as a fraction of the image's area. Unset: 0.08 from 128 pixels on, "
+        "0.7 below, where less of an image shows nothing.",
+        Above(0),
+        AtMost(1),
+    ] = None
     color_jitter: Annotated[
         float,
         "Strength of random changes of brightness, contrast and saturation; 0.4 is usual.",
@@ -120,7 +125,7 @@ class InputConfig:
     @property
     def policy(self) -> Policy:
         """The operations that `augment` asks for. Raises InputError."""
-        if self.augment in ("none", "crop", "standard"):
+        if self.augment in (None, "none", "crop", "standard"):
             return Policy(0, None)
         if self.augment == "trivial":
             return Policy(1, None)
@@ -165,4 +170,6 @@ class ResolvedInput(InputConfig):
     # field(): else the default of InputConfig would be theirs.
     micro_batch_size: Annotated[int, "As of InputConfig.", AtLeast(1)] = field()
     image_size: Annotated[int, "As of InputConfig.", AtLeast(1)] = field()
+    augment: Annotated[str, "As of InputConfig."] = "standard"
+    crop_min_area: Annotated[float, "As of InputConfig.", Above(0), AtMost(1)] = 0.08
     decoder: Annotated[Literal["native", "tensorflow"], "As of InputConfig."] = "tensorflow"

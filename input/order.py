@@ -15,6 +15,12 @@ from input.native import library
 from input.randomness import shuffle
 
 LARGEST_DEFAULT_SIZE = 224  # pixels; ImageNet's usual training size
+# Images at once, where nothing else is asked for: BatchNorm's usual number on one device (Goyal et
+# al. 2017), and 8 devices share 256 images a step.
+LARGEST_DEFAULT_MICRO_BATCH = 32
+# Below so many pixels the default views are milder: docs/learning.md has the figures.
+SMALL_IMAGE = 128
+MIN_AREA, SMALL_MIN_AREA = 0.08, 0.7  # of a crop (Szegedy et al. 2015)
 
 
 @dataclass(frozen=True)
@@ -54,41 +60,45 @@ class EvaluationPlan:
         return -(-self.records // (self.images_per_micro_batch * self.replicas))
 
 
-def resolve(config: InputConfig, records_size: int | None, replicas: int) -> ResolvedInput:
+def resolve(config: InputConfig, records_size: int | None) -> ResolvedInput:
     """Fills in what the command line left unset, at the first launch of a run.
 
-    records_size: pixels, where all records are squares of one size. Raises InputError.
+    Nothing follows from the hardware but what decodes. records_size: pixels, where all records are
+    squares of one size. Raises InputError.
     """
-    image_size, micro_batch_size = config.image_size, config.micro_batch_size
-    if image_size is None:
-        image_size = min(records_size or LARGEST_DEFAULT_SIZE, LARGEST_DEFAULT_SIZE)
-    if micro_batch_size is None:
-        if config.global_batch_size % replicas:
-            raise _uneven(
-                f"{config.global_batch_size} images a step",
-                config.global_batch_size,
-                replicas,
-                "Set --global_batch_size.",
-            )
-        micro_batch_size = config.global_batch_size // replicas
+    size = config.image_size
+    if size is None:
+        size = min(records_size or LARGEST_DEFAULT_SIZE, LARGEST_DEFAULT_SIZE)
+    small = size < SMALL_IMAGE
     resolved = {
-        "image_size": image_size,
-        "micro_batch_size": micro_batch_size,
+        "image_size": size,
+        "micro_batch_size": config.micro_batch_size
+        or _largest_divisor(config.global_batch_size, LARGEST_DEFAULT_MICRO_BATCH),
+        "augment": config.augment or ("crop" if small else "standard"),
+        "crop_min_area": config.crop_min_area or (SMALL_MIN_AREA if small else MIN_AREA),
         "decoder": library.resolve(config.decoder),
     }
     return ResolvedInput(**{**vars(config), **resolved})
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return max(n for n in range(1, min(number, limit) + 1) if number % n == 0)
+
+
+def larger_micro_batch(plan: Plan, config: InputConfig) -> int | None:
+    """The micro-batch with which each replica would have one a step; None where it has one."""
+    return None if plan.draws_per_step == 1 else config.global_batch_size // plan.replicas
 
 
 def plan(config: ResolvedInput, records: int, replicas: int) -> Plan:
     """A resolved config, N records and R replicas -> the run's numbers. Raises InputError."""
     micro_batches = config.global_batch_size // config.micro_batch_size
     if micro_batches % replicas:
-        raise _uneven(
+        raise InputError(
             f"{config.global_batch_size} images a step in micro-batches of "
-            f"{config.micro_batch_size}",
-            micro_batches,
-            replicas,
-            "Use one of these; a new run may set --micro_batch_size or --global_batch_size.",
+            f"{config.micro_batch_size} do not split evenly over {replicas} replicas; replica "
+            f"counts that do: {_divisors(micro_batches)}. Use one of these; a new run may set "
+            "--micro_batch_size or --global_batch_size."
         )
     if records < config.global_batch_size:
         raise InputError(
@@ -103,13 +113,6 @@ def plan(config: ResolvedInput, records: int, replicas: int) -> Plan:
         records=records,
         steps_per_epoch=records // config.global_batch_size,
         read_block=config.read_block,
-    )
-
-
-def _uneven(what: str, parts: int, replicas: int, way_out: str) -> InputError:
-    return InputError(
-        f"{what} do not split evenly over {replicas} replicas; replica counts that do: "
-        f"{_divisors(parts)}. {way_out}"
     )
 
 

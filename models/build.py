@@ -21,7 +21,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "resnet50": resnet50,
 }
 
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 def build_model(
@@ -39,7 +39,8 @@ def build_model(
     the same config the same variable paths, whatever was built before in the process. It seeds
     Python, NumPy and TensorFlow on the way (keras.utils.set_random_seed).
 
-    `precision` is "float32", or "bfloat16": activations in bfloat16, weights and logits float32.
+    `precision` is "float32", or "bfloat16" or "float16": activations in those, weights and logits
+    float32.
 
     `config.dropout` is for our own networks; the others have their own and ignore it.
 

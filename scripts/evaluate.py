@@ -27,6 +27,10 @@ class EvaluateConfig:
     data_dir: Annotated[str, "Folder of the records. Unset: where the run was trained from."] = ""
     split: Annotated[str, "Which split of the records."] = "validation"
     checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
+    weights: Annotated[
+        Literal["auto", "trained", "averaged"],
+        "averaged: the averages of --ema_decay. auto: those, where the run has them.",
+    ] = "auto"
 
     def __post_init__(self) -> None:
         check(self, TrainerError)
@@ -47,6 +51,7 @@ def evaluate(config: EvaluateConfig, hardware: Hardware) -> None:
         data_dir=config.data_dir,
         split=config.split,
         checkpoint=config.checkpoint,
+        weights=config.weights,
     )
 
 

@@ -25,6 +25,10 @@ class ExportConfig:
         "imported.",
     ] = ""
     checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
+    weights: Annotated[
+        Literal["auto", "trained", "averaged"],
+        "averaged: the averages of --ema_decay. auto: those, where the run has them.",
+    ] = "auto"
 
     def __post_init__(self) -> None:
         check(self, TrainerError)
@@ -38,7 +42,9 @@ def export(config: ExportConfig) -> None:
     quiet_tensorflow()
     from trainer.export import export_run
 
-    export_run(Path(config.run_dir), Path(config.out), config.checkpoint, config.model)
+    export_run(
+        Path(config.run_dir), Path(config.out), config.checkpoint, config.model, config.weights
+    )
 
 
 if __name__ == "__main__":

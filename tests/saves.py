@@ -23,20 +23,21 @@ from input.prepare.config import IndexConfig, WriteConfig
 from input.prepare.index import index
 from input.prepare.writer import write
 from models.config import ModelConfig
-from trainer import monitor, run_dir
+from trainer import monitor, optimizers, run_dir
 from trainer.checkpoint import Checkpoints
-from trainer.config import OptimizerConfig, ResolvedConfig, ResolvedRun, RunDefinition
+from trainer.config import ResolvedConfig, ResolvedRun, RunDefinition
+from trainer.recipe import OptimizerConfig
 from trainer.state import EvaluationResult
 
 BEGINS, ENDS = "begins", "ends"  # folders that get a folder for each save: marks in the trace
 NEW_CLASS = "new"
 LINE = '{"step": 5, "train/loss": 1.0}\n'
-RESULT = EvaluationResult(loss=0.5, accuracy=0.75, correct=3, images=4, records=4)
+RESULT = EvaluationResult(0.5, 3, 4, 4, class_images=(2, 2), class_correct=(1, 2))
 DEFINITION = RunDefinition(
     ResolvedConfig(
         ResolvedInput(micro_batch_size=8, image_size=28),
         ModelConfig(),
-        OptimizerConfig(),
+        optimizers.resolve(OptimizerConfig(), images_per_step=256, epochs=10),
         ResolvedRun(intra_op_threads=1),
     ),
     classes=("cat", "dog"),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,10 @@ from input.splits import TRAIN, VALIDATION
 from models.build import build_model
 from models.inspection import assigned_variables
 from trainer import data, internals, optimizers, provenance, run_dir, step
+from trainer.averages import Averages
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
+from trainer.errors import TrainerError
+from trainer.loss_scale import LossScale
 from trainer.micro_batch import MicroBatch
 from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
@@ -70,15 +73,19 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
             f"{config.input.data_dir}: train has {data.image_dtype(manifests[TRAIN])} pixels and "
             f"validation {data.image_dtype(manifests[VALIDATION])}. Write both in the same way."
         )
-    devices = _device_names(hardware)
     if first is not None:
         config = run_dir.fill_in(config, first.config)
         run_dir.check_same(first, config, data.fingerprints(manifests))
         _check_decoder(first)
     cluster = discovery.discover(os.environ)
-    replicas = len(devices) * len(cluster.addresses)
-    inputs = order.resolve(config.input, manifests[TRAIN].image_size, replicas)
-    job = _assemble(_resolved(config, inputs), hardware, cluster, manifests)
+    inputs = order.resolve(config.input, manifests[TRAIN].image_size)
+    weights = data.class_weights(config.optimizer.class_weights, manifests[TRAIN])
+    if first is not None and first.class_weights != weights:
+        raise TrainerError(
+            f"--class_weights={config.optimizer.class_weights} holds other weights than when the "
+            "run began. Put them back, or start in another --run_dir."
+        )
+    job = _assemble(_resolved(config, inputs), hardware, cluster, manifests, weights)
     own = provenance.recorded(job.definition, job.model, first)
     return dataclasses.replace(job, definition=own)
 
@@ -114,7 +121,7 @@ def on_gpus(job: Job, inputs: InputConfig, gpus: int) -> Job:
     """
     devices = [f"GPU:{i}" for i in range(gpus)]
     first = next(iter(job.manifests.values()))
-    resolved = order.resolve(inputs, first.image_size, gpus)
+    resolved = order.resolve(inputs, first.image_size)
     config = dataclasses.replace(job.config, input=resolved)
     # Not make_strategy: TensorFlow has started, and the GPUs of this machine stay as they are.
     strategy = tf.distribute.MirroredStrategy(devices)
@@ -138,6 +145,7 @@ class Training:
     schedule: optimizers.Schedule
     optimizer: keras.optimizers.Optimizer
     micro_batch: MicroBatch
+    averages: Averages | None
     train: step.Train
 
 
@@ -150,14 +158,43 @@ def training(job: Job) -> Training:
     schedule = optimizers.build_schedule(config.optimizer, plan.steps_per_epoch, config.run.epochs)
     with job.strategy.scope():
         optimizer = optimizers.build_optimizer(config.optimizer, job.model)
-    its_micro_batch = micro_batch(job.model, plan, config)
+        loss_scale = LossScale() if config.run.precision == "float16" else None
+        its_micro_batch = micro_batch(
+            job.model, plan, config, job.definition.class_weights, loss_scale
+        )
+    averages = averages_of(job.model, config, job.strategy)
     train = step.build_train(
-        job.strategy, its_micro_batch, optimizer, schedule, clip_norm=config.optimizer.clip_norm
+        job.strategy,
+        its_micro_batch,
+        optimizer,
+        schedule,
+        clip_norm=config.optimizer.clip_norm,
+        averages=averages,
     )
-    return Training(plan, schedule, optimizer, its_micro_batch, train)
+    return Training(plan, schedule, optimizer, its_micro_batch, averages, train)
 
 
-def micro_batch(model: keras.Model, plan: Plan, config: Config) -> MicroBatch:
+def averages_of(
+    model: keras.Model, config: ResolvedConfig, strategy: tf.distribute.Strategy
+) -> Averages | None:
+    """Of what training changes in a model; None where --ema_decay asks for none."""
+    if not config.optimizer.ema_decay:
+        return None
+    assigned = assigned_variables(model, config.input.micro_batch_size)
+    statistics = [v for v in assigned if not internals.is_seed(v)]
+    with strategy.scope():
+        return Averages(
+            strategy, [*model.trainable_variables, *statistics], config.optimizer.ema_decay
+        )
+
+
+def micro_batch(
+    model: keras.Model,
+    plan: Plan,
+    config: Config,
+    class_weights: Sequence[float] = (),
+    loss_scale: LossScale | None = None,
+) -> MicroBatch:
     """What a micro-batch of a run computes. Raises ModelError, TrainerError."""
     return MicroBatch(
         model,
@@ -167,6 +204,8 @@ def micro_batch(model: keras.Model, plan: Plan, config: Config) -> MicroBatch:
         seed=config.run.seed,
         label_smoothing=config.optimizer.label_smoothing,
         reduction=config.run.reduction,
+        class_weights=class_weights,
+        loss_scale=loss_scale,
     )
 
 
@@ -234,11 +273,16 @@ def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
 def _resolved(config: Config, inputs: ResolvedInput) -> ResolvedConfig:
     threads = config.run.intra_op_threads or cores()
     run = ResolvedRun(**{**vars(config.run), "intra_op_threads": threads})
-    return ResolvedConfig(inputs, config.model, config.optimizer, run)
+    optimizer = optimizers.resolve(config.optimizer, inputs.global_batch_size, run.epochs)
+    return ResolvedConfig(inputs, config.model, optimizer, run)
 
 
 def _assemble(
-    config: ResolvedConfig, hardware: Hardware, cluster: Cluster, manifests: dict[str, Manifest]
+    config: ResolvedConfig,
+    hardware: Hardware,
+    cluster: Cluster,
+    manifests: dict[str, Manifest],
+    class_weights: tuple[float, ...] = (),
 ) -> Job:
     run, devices = config.run, _device_names(hardware)
     with watchdog.connecting(run.start_seconds, cluster.addresses):
@@ -263,6 +307,7 @@ def _assemble(
             "decoder": library.version(config.input.decoder),
         },
         image_dtype=data.image_dtype(first),
+        class_weights=class_weights,
     )
     with strategy.scope():
         model = new_model(config, config.input, len(first.classes), definition.image_dtype)

@@ -1,16 +1,16 @@
 """The rows of a run's cards: what it starts from, and how it ended."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from input.manifest import Manifest
+from input import order
 from input.order import Plan
 from input.splits import TRAIN, VALIDATION
 from models import pixels, source
-from trainer import provenance
+from trainer import optimizers, provenance
 from trainer.assembly import Job
 from trainer.audit import Audit
 from trainer.config import RunDefinition
@@ -51,13 +51,19 @@ def start_rows(
         f"--micro_batch_size={inputs.micro_batch_size} --intra_op_threads={run.intra_op_threads} "
         f"give the same run on {plan.replica_counts} devices",
     )
+    if larger := order.larger_micro_batch(plan, job.config.input):
+        yield (
+            "larger",
+            f"--micro_batch_size={larger} has less overhead on these devices and takes more "
+            "memory; it is another run, on fewer numbers of devices, with other BatchNorms",
+        )
     total = plan.steps_per_epoch * run.epochs
     yield "steps", f"{plan.steps_per_epoch} an epoch, {total} in all"
     trained, validated = job.readers[TRAIN].records, job.readers[VALIDATION].records
     held_back = " that are held back from it" if inputs.validation_share else ""
     yield "records", f"{trained} to train, {validated} to validate{held_back}"
     yield "decoder", environment["decoder"]
-    yield "per class", _records_per_class(manifest)
+    yield "per class", _per_class(manifest.classes, manifest.records_per_class)
     unbound = [split for split, each in job.manifests.items() if not each.has_checksums]
     if unbound:
         yield (
@@ -72,6 +78,9 @@ def start_rows(
         f"{run.precision}",
     )
     yield "pixels", pixels.shown(job.model)
+    yield "optimizer", optimizers.shown(job.config.optimizer, plan.images_per_step)
+    if job.definition.class_weights:
+        yield "class weights", _per_class(job.definition.classes, job.definition.class_weights)
     replicas = f"{found.draws} replica{'s' * (found.draws > 1)}"
     yield "audit", f"nothing reshapes the batch before {', '.join(found.layers)}, on {replicas}"
     if job.compare_every:
@@ -94,16 +103,21 @@ def start_rows(
 def end_rows(run_dir: Path, last: State, best: State, model: str) -> Iterator[tuple[str, str]]:
     """last: the checkpoint of the last step."""
     yield "result", str(last.evaluation)
-    yield "best", f"{best.evaluation} at step {best.step}"
+    if last.evaluation_of_averages:
+        yield "averaged", str(last.evaluation_of_averages)
+    yield "best", f"{best.judged} at step {best.step}"
     yield "weights", f"fingerprint {last.fingerprint}"
+    if last.averages:
+        yield "averages", f"fingerprint {last.averages}"
     yield "run", str(run_dir)
     yield "watch", f"tensorboard --logdir {run_dir}"
     named = f" --model={model}" if source.is_code(model) else ""
     yield "export", f"samestep-export --run_dir={run_dir} --out={run_dir / 'export'}{named}"
 
 
-def _records_per_class(manifest: Manifest) -> str:
-    pairs = [f"{c} {n}" for c, n in zip(manifest.classes, manifest.records_per_class, strict=True)]
+def _per_class(classes: Sequence[str], numbers: Sequence[float]) -> str:
+    """cat 12, dog 30, and 3 more classes"""
+    pairs = [f"{name} {number:g}" for name, number in zip(classes, numbers, strict=True)]
     left_out = len(pairs) - CLASSES_SHOWN
     more = f", and {left_out} more classes" if left_out > 0 else ""
     return ", ".join(pairs[:CLASSES_SHOWN]) + more

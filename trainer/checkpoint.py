@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,10 @@ import tensorflow as tf
 from input.foundation import durable, typed_json
 from input.foundation.retry import patiently
 from trainer import internals, run_dir
+from trainer.averages import Averages
 from trainer.errors import TrainerError
-from trainer.state import EvaluationResult, State
+from trainer.loss_scale import LossScale
+from trainer.state import State
 
 _STATE_FILE = "state.json"
 _DAMAGED = ".damaged"  # ends the names of checkpoints that were set aside
@@ -49,34 +52,46 @@ class Checkpoints:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer | None = None,
         keep: int = 3,
+        *,
+        averages: Averages | None = None,
+        loss_scale: LossScale | None = None,
     ):
         """run: run_dir.identity of the definition in the folder; others' checkpoints are refused.
 
-        Without an optimizer, checkpoints can only be restored: to evaluate, to export.
+        Without an optimizer, checkpoints can only be restored: to evaluate, to export. averages,
+        loss_scale: what the run has of them.
         """
         self._run_dir = folder
         self._run = run
         self._folder = folder / run_dir.CHECKPOINTS
         self._model = model
         self._keep = keep
-        parts = {"model": model} if optimizer is None else {"model": model, "optimizer": optimizer}
-        self._checkpoint = tf.train.Checkpoint(**parts)
+        self._averages = averages
+        parts = {
+            "model": model,
+            "optimizer": optimizer,
+            "averages": averages and averages.layer,
+            "loss_scale": loss_scale and loss_scale.layer,
+        }
+        there = {name: part for name, part in parts.items() if part is not None}
+        self._checkpoint = tf.train.Checkpoint(**there)
         self._partial = optimizer is None
         self._restored = self._saved = -1  # steps
 
-    def save(self, step: int, evaluation: EvaluationResult | None = None) -> State:
+    def save(self, step: int, before: State | None = None) -> State:
         """Writes the checkpoint of a step, then removes those that are neither new nor best.
 
+        before: the run's checkpoint before this one; what has been best so far goes on from it.
         The one that was restored stays until the process ends: it is known to be sound.
         Raises TrainerError where it cannot be written; the ones before it stay.
         """
         with run_dir.writing(self._run_dir):
-            state = self._write(step, evaluation)
+            state = self._write(step, before)
             self._saved = step
             self._remove_old()
         return state
 
-    def _write(self, step: int, evaluation: EvaluationResult | None) -> State:
+    def _write(self, step: int, before: State | None) -> State:
         durable.make(self._folder)
         for path in self._folder.glob(f"*{durable.INCOMPLETE}"):  # left by a kill
             shutil.rmtree(path)
@@ -88,7 +103,12 @@ class Checkpoints:
             except tf.errors.OpError as error:  # a full disk, say
                 raise OSError(internals.error_reason(error)) from None
             files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-            state = State(step, self._run, fingerprint(self._model), files, evaluation)
+            state = State(step, self._run, fingerprint(self._model), files)
+            if self._averages is not None:
+                with self._averages.in_place():
+                    state = replace(state, averages=fingerprint(self._model))
+            if before is not None:
+                state = replace(state, best=before.best, since_best=before.since_best)
             durable.write(folder / _STATE_FILE, typed_json.dump(state))
         return state
 
@@ -217,6 +237,10 @@ class Checkpoints:
             status.expect_partial()
         if fingerprint(self._model) != state.fingerprint:
             return "its weights do not have the fingerprint in its state.json"
+        if self._averages is not None:
+            with self._averages.in_place():
+                if fingerprint(self._model) != state.averages:
+                    return "its averages do not have the fingerprint in its state.json"
         return None
 
     def _remove_old(self) -> None:
@@ -232,7 +256,7 @@ def _by_accuracy(states: list[State]) -> list[State]:
     """Those that have been evaluated, the best last; of equals the newest."""
 
     def rank(state: State) -> tuple[float, int]:
-        accuracy = state.evaluation.accuracy if state.evaluation else None
+        accuracy = state.judged.accuracy if state.judged else None
         return (-math.inf if accuracy is None else accuracy), state.step
 
     return sorted((state for state in states if state.evaluation), key=rank)

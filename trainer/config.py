@@ -7,36 +7,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from input.config import InputConfig, ResolvedInput
-from input.foundation.settings import Above, AtLeast, AtMost, Below, check
+from input.foundation.settings import Above, AtLeast, AtMost, check
 from models.config import ModelConfig
 from trainer.errors import TrainerError
+from trainer.recipe import OptimizerConfig, ResolvedOptimizer
 
 # Fields with compare=False may differ from one launch of a run to the next.
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """The optimizer and its schedule."""
-
-    optimizer: Annotated[Literal["sgd", "adamw"], "sgd has momentum."] = "sgd"
-    learning_rate: Annotated[float, "Peak learning rate, after the warm-up.", AtLeast(0)] = 0.1
-    momentum: Annotated[float, "Momentum of sgd.", AtLeast(0), Below(1)] = 0.9
-    weight_decay: Annotated[
-        float,
-        "Decoupled weight decay of matrices and filters; biases and norms have none.",
-        AtLeast(0),
-    ] = 1e-4
-    warmup_epochs: Annotated[float, "Epochs of linear warm-up from 0.", AtLeast(0)] = 0.0
-    schedule: Annotated[Literal["cosine", "constant"], "After the warm-up."] = "cosine"
-    clip_norm: Annotated[
-        float, "Largest global norm of the mean gradient; 0 does not clip.", AtLeast(0)
-    ] = 0.0
-    label_smoothing: Annotated[
-        float, "Fraction of the target that is spread over all classes.", AtLeast(0), Below(1)
-    ] = 0.0
-
-    def __post_init__(self) -> None:
-        check(self, TrainerError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +36,8 @@ class RunConfig:
     ] = field(default="", compare=False)
     epochs: Annotated[
         int,
-        "Passes over the training records. With --schedule=constant a later launch may give "
-        "another number.",
+        "Passes over the training records. With --schedule=constant or step a later launch "
+        "may give another number.",
         AtLeast(1),
     ] = 10
     seed: Annotated[
@@ -72,8 +48,15 @@ class RunConfig:
         AtMost(2**32 - 1),
     ] = 0
     precision: Annotated[
-        Literal["float32", "bfloat16"], "Of activations; weights and sums stay float32."
+        Literal["float32", "bfloat16", "float16"],
+        "Of activations; weights and sums stay float32. float16 scales the loss, and halves the "
+        "scale where a gradient is not finite.",
     ] = "float32"
+    stop_after: Annotated[
+        int | None,
+        "Evaluations in a row without a better one that end the run. Unset: none do.",
+        AtLeast(1),
+    ] = None
     reduction: Annotated[
         Literal["exact", "fast"],
         "exact: the same bits on any number of replicas; fast: float32 sums, equal to rounding.",
@@ -205,6 +188,7 @@ class ResolvedConfig(Config):
     """A Config in which nothing is unset."""
 
     input: ResolvedInput
+    optimizer: ResolvedOptimizer
     run: ResolvedRun
 
 
@@ -217,6 +201,7 @@ class RunDefinition:
     data: dict[str, str]  # split -> fingerprint of its records
     environment: dict[str, str]  # versions and device kind at the first launch
     image_dtype: str = "uint8"  # of the records' pixels
+    class_weights: tuple[float, ...] = ()  # what --class_weights came to
     initial_weights: str = ""  # the fingerprint of what --init_weights gave
     # Of a model that is code of the user's, at the first launch: SHA-256 of its file, and of what
     # it computes.

@@ -1,15 +1,23 @@
 """The records of a run: the folder of each split, and the part of it that is read."""
 
+import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
 from input.config import InputConfig
 from input.errors import InputError
+from input.foundation import durable
 from input.manifest import Manifest
 from input.part import Part
 from input.reader import RecordReader
 from input.splits import SPLITS, TEST, TRAIN, VALIDATION
 from trainer.config import Config
+from trainer.errors import TrainerError
+
+BALANCED = "balanced"  # of --class_weights
+MOST_WEIGHTS = 2**26  # bytes of their file
+CLASSES_SHOWN = 6
 
 
 def manifests(config: Config, splits: Iterable[str]) -> dict[str, Manifest]:
@@ -54,6 +62,45 @@ def _part(inputs: InputConfig, seed: int, split: str) -> Part | None:
 
 def fingerprints(manifests: dict[str, Manifest]) -> dict[str, str]:
     return {split: manifest.fingerprint for split, manifest in manifests.items()}
+
+
+def class_weights(asked: str, manifest: Manifest) -> tuple[float, ...]:
+    """What --class_weights asks for, in the order of the classes; () for none. Raises TrainerError.
+
+    balanced: N / (classes n), with n of N records in a class, so that every class has the same part
+    in the loss; a class without any has 1.
+    """
+    if not asked:
+        return ()
+    if asked == BALANCED:
+        fair = manifest.records / len(manifest.classes)
+        return tuple(fair / count if count else 1.0 for count in manifest.records_per_class)
+    try:
+        given = json.loads(durable.read(Path(asked), MOST_WEIGHTS))
+    except OSError as error:
+        raise TrainerError(f"--class_weights={asked} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise TrainerError(f"--class_weights={asked} is no JSON: {error}.") from None
+    if not isinstance(given, dict) or not all(_is_weight(each) for each in given.values()):
+        raise TrainerError(
+            f'--class_weights={asked} must hold {{"class": weight, ..}} with finite weights of 0 '
+            f"or more, or be the word {BALANCED}."
+        )
+    if unknown := sorted(given.keys() - set(manifest.classes)):
+        raise TrainerError(
+            f"--class_weights={asked} names {unknown[0]!r}, which is no class of the records: "
+            f"{', '.join(manifest.classes[:CLASSES_SHOWN])}.."
+        )
+    weights = tuple(float(given.get(name, 1.0)) for name in manifest.classes)
+    if not any(weights):
+        raise TrainerError(f"--class_weights={asked} are all 0: nothing would be learned.")
+    return weights
+
+
+def _is_weight(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value < math.inf
 
 
 def image_dtype(manifest: Manifest) -> str:

@@ -1,7 +1,7 @@
 """Exact evaluation: every record counts once, on any hardware."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,14 +11,18 @@ import tensorflow as tf
 from input import pipeline
 from input.config import ResolvedInput
 from input.errors import InputError
+from input.foundation.text import one_line
 from input.order import EvaluationPlan
 from input.reader import Reader
 from input.splits import VALIDATION
 from trainer import assembly, provenance, run_dir, step
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware, RunDefinition
-from trainer.state import EvaluationResult
+from trainer.errors import TrainerError
+from trainer.state import TOP, EvaluationResult, State
 from trainer.workers.agreement import Workers, naming_lost_workers
+
+WORST_SHOWN = 5
 
 
 def build_evaluation(
@@ -47,7 +51,7 @@ def build_evaluation(
     def run() -> EvaluationResult:
         with pipeline.naming_bad_records(reader):
             totals = evaluate(iterator, tf.constant(plan.draws, tf.int64))
-        images, correct = int(totals.images), int(totals.correct)
+        images, class_images = int(totals.images), totals.class_images.numpy().tolist()
         bad = int(workers.gather([len(reader.bad_records)]).sum())  # nobody reads another's
         if bad > config.max_bad_records:
             raise InputError(
@@ -62,10 +66,12 @@ def build_evaluation(
         loss = float(totals.loss)
         return EvaluationResult(
             loss=loss if math.isfinite(loss) else None,
-            accuracy=correct / images if images else None,
-            correct=correct,
+            correct=int(totals.correct),
+            correct_top5=int(totals.correct_top5) if len(class_images) > TOP else None,
             images=images,
             records=reader.records,
+            class_images=tuple(class_images),
+            class_correct=tuple(totals.class_correct.numpy().tolist()),
         )
 
     return run
@@ -98,17 +104,18 @@ def evaluate_run(
     data_dir: str = "",
     split: str = VALIDATION,
     checkpoint: Literal["latest", "best"] = "latest",
+    weights: Literal["auto", "trained", "averaged"] = "auto",
 ) -> EvaluationResult:
     """Evaluates a checkpoint of the run in a folder on one split. Raises InputError, TrainerError.
 
     model: the run's, which must be given where it is code of the user's. data_dir: the records'
-    folder; empty: where the run was trained from.
+    folder; empty: where the run was trained from. weights: see restore.
     """
     first = run_dir.load(folder)
     provenance.check_named(folder, first, model)
     with naming_lost_workers():
         job = assembly.restored(first, hardware, data_dir=data_dir, split=split)
-        state = Checkpoints(folder, run_dir.identity(first), job.model).restore_existing(checkpoint)
+        state, averaged = restore(folder, first, job.model, job.strategy, checkpoint, weights)
         reader = job.readers[split]
         evaluation = build_evaluation(
             job.strategy, job.model, job.config.input, reader, job.workers
@@ -120,5 +127,49 @@ def evaluate_run(
             if note:
                 print(f"note: {note}")
         print(f"{split} at step {state.step}: {result}")
-        print(f"weights {state.fingerprint}")
+        for line in worst_classes(result, first.classes):
+            print(line)
+        print(f"averaged weights {state.averages}" if averaged else f"weights {state.fingerprint}")
     return result
+
+
+def restore(
+    folder: Path,
+    first: RunDefinition,
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    checkpoint: Literal["latest", "best"],
+    weights: Literal["auto", "trained", "averaged"],
+) -> tuple[State, bool]:
+    """Loads a checkpoint into a run's model; the state, and whether it has the averages now.
+
+    weights: auto is averaged where the run has averages, which is what they are for. Raises
+    TrainerError.
+    """
+    averages = assembly.averages_of(model, first.config, strategy)
+    if weights == "averaged" and averages is None:
+        raise TrainerError(
+            f"{folder} has no averages of its weights: --ema_decay was 0. Leave --weights out."
+        )
+    identity = run_dir.identity(first)
+    found = Checkpoints(folder, identity, model, averages=averages).restore_existing(checkpoint)
+    if averages is None or weights == "trained":
+        return found, False
+    averages.replace_weights()
+    return found, True
+
+
+def worst_classes(result: EvaluationResult, classes: Sequence[str]) -> Iterator[str]:
+    """Lines on the classes with the lowest accuracies, and the mean over all."""
+    known = [
+        (accuracy, name, images)
+        for accuracy, name, images in zip(
+            result.class_accuracies, classes, result.class_images, strict=True
+        )
+        if accuracy is not None
+    ]
+    if not known:
+        return
+    yield f"mean class accuracy {result.mean_class_accuracy:.4f}; the worst of {len(classes)}:"
+    for accuracy, name, images in sorted(known, key=lambda each: each[0])[:WORST_SHOWN]:
+        yield f"  {accuracy:.4f} of {images} {one_line(name)}"

@@ -12,8 +12,7 @@ import tensorflow as tf
 from input.config import ResolvedInput
 from input.foundation import durable
 from input.views.files import eval_file
-from trainer import assembly, internals, provenance, run_dir
-from trainer.checkpoint import Checkpoints
+from trainer import assembly, evaluate, internals, provenance, run_dir
 from trainer.errors import TrainerError
 from trainer.state import State
 from trainer.workers.strategy import hide_gpus
@@ -89,11 +88,16 @@ def _signatures(
 
 
 def export_run(
-    folder: Path, out: Path, checkpoint: Literal["latest", "best"] = "latest", model: str = ""
+    folder: Path,
+    out: Path,
+    checkpoint: Literal["latest", "best"] = "latest",
+    model: str = "",
+    weights: Literal["auto", "trained", "averaged"] = "auto",
 ) -> State:
     """Writes the SavedModel of a run's checkpoint to a new folder. Raises TrainerError.
 
-    model: the run's, which must be given where it is code of the user's.
+    model: the run's, which must be given where it is code of the user's. weights: see
+    evaluate.restore.
     """
     hide_gpus()
     first = run_dir.load(folder)
@@ -102,7 +106,8 @@ def export_run(
         raise TrainerError(f"--out={out} exists already. Remove it, or choose another folder.")
     inputs = first.config.input
     network = assembly.new_model(first.config, inputs, len(first.classes), first.image_dtype)
-    state = Checkpoints(folder, run_dir.identity(first), network).restore_existing(checkpoint)
+    strategy = tf.distribute.get_strategy()
+    state, averaged = evaluate.restore(folder, first, network, strategy, checkpoint, weights)
     kind = Classifier if first.image_dtype == "uint8" else PixelClassifier
     classifier = kind(network, inputs, first.classes)
     signatures = _signatures(classifier, first.classes)
@@ -115,5 +120,6 @@ def export_run(
         raise TrainerError(f"--out={out} cannot be written: {reason}.") from error
     if note := provenance.note(first):
         print(f"note: {note}")
-    print(f"{out}: step {state.step}, {len(first.classes)} classes, {state.fingerprint[:16]}")
+    whose = f"averaged weights {state.averages[:16]}" if averaged else state.fingerprint[:16]
+    print(f"{out}: step {state.step}, {len(first.classes)} classes, {whose}")
     return state

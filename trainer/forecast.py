@@ -57,7 +57,7 @@ def forecast(
     manifests = data.manifests(config, (TRAIN, VALIDATION))
     manifest = manifests[TRAIN]
     replicas = workers * replicas_per_worker
-    inputs = order.resolve(config.input, manifest.image_size, replicas)
+    inputs = order.resolve(config.input, manifest.image_size)
     records = data.reader(config, TRAIN, manifest).records
     plan = order.plan(inputs, records, replicas)
     dtype = np.dtype(manifest.schema.raw_dtype or np.uint8)

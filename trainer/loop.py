@@ -15,12 +15,13 @@ from input import order, pipeline
 from input.splits import TRAIN, VALIDATION
 from trainer import assembly, audit, cards, crosscheck, evaluate, run_dir, step, transfer
 from trainer.assembly import Job, Training
+from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import PreemptedError, TrainerError
 from trainer.monitor import Monitor
 from trainer.skips import Skips
-from trainer.state import State
+from trainer.state import EvaluationResult, State
 from trainer.workers import preemption, progress
 from trainer.workers.agreement import Sync, Workers, naming_lost_workers
 from trainer.workers.preemption import Stop
@@ -60,6 +61,8 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
         job.model,
         training.optimizer,
         run.keep_checkpoints,
+        averages=training.averages,
+        loss_scale=training.micro_batch.loss_scale,
     )
     state = _restore(checkpoints, workers)
     done, stop.saved = state.step if state else 0, state.step if state else None
@@ -70,6 +73,8 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
         )
     transferred = None if state else transfer.transfer(job, first)
     definition = _define(job, first, transferred)
+    if training.averages and not state:
+        training.averages.start()
 
     evaluation = evaluate.build_evaluation(
         job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
@@ -89,11 +94,14 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
             if state and state.step == done and done % plan.steps_per_epoch == 0:
                 if state.evaluation is None:
                     steps = job.readers[VALIDATION].records / plan.images_per_step
-                    with bounded(pace.limit(steps), f"The evaluation at {done} stalled."):
-                        state = dataclasses.replace(state, evaluation=evaluation())
+                    with bounded(pace.limit(2 * steps), f"The evaluation at {done} stalled."):
+                        state = _evaluated(state, evaluation, training.averages)
                     if workers.chief:
                         checkpoints.note(state)
                 monitor.evaluation(state)
+                if ended := _stops_early(state, run.stop_after, done < total_steps):
+                    monitor.say(ended)
+                    break
             if done == total_steps:
                 break
             if state and state.step == done and sync.sync():  # during the start or the evaluation
@@ -125,7 +133,7 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 or due(done, run.checkpoint_every_steps)
             ):
                 with bounded(pace.limit(0), f"The checkpoint of step {done} stalled."):
-                    state = _save(checkpoints, done, job)
+                    state = _save(checkpoints, done, job, state)
                 stop.saved = done
                 if workers.chief:
                     progress.report(done)
@@ -193,6 +201,7 @@ def summary(rows: Rows, schedule: Callable[[tf.Tensor], tf.Tensor]) -> dict[str,
         else float("nan"),
         "train/gradient_norm": mean(history.gradient_norm),
         "train/learning_rate": float(schedule(tf.constant(rows.end - 1))),
+        "train/loss_scale": float(history.loss_scale[-1]),
         "train/skipped_steps": steps - int(applied.sum()),
         "train/too_large_steps": int(history.too_large.sum()),
         "images_per_second": float(history.images.sum() / rows.seconds),
@@ -274,7 +283,28 @@ def _define(
     return now
 
 
-def _save(checkpoints: Checkpoints, done: int, job: Job) -> State:
+def _evaluated(
+    state: State, evaluation: Callable[[], EvaluationResult], averages: Averages | None
+) -> State:
+    """A checkpoint with the evaluations of its weights and, where it has them, their averages."""
+    of_weights = evaluation()
+    if averages is None:
+        return state.evaluated(of_weights, None)
+    with averages.in_place():
+        return state.evaluated(of_weights, evaluation())
+
+
+def _stops_early(state: State, stop_after: int | None, is_early: bool) -> str:
+    """What is to be said where --stop_after ends a run at an evaluated checkpoint; else ""."""
+    if not is_early or stop_after is None or state.since_best < stop_after:
+        return ""
+    return (
+        f"--stop_after={stop_after}: no evaluation since {state.best:.4f} was better, and "
+        f"{state.since_best} were made; the run ends at step {state.step}"
+    )
+
+
+def _save(checkpoints: Checkpoints, done: int, job: Job, before: State | None) -> State:
     """Worker 0 writes the checkpoint of a step; the others wait until it is there."""
     workers = job.workers
     if workers.count > 1:
@@ -286,7 +316,7 @@ def _save(checkpoints: Checkpoints, done: int, job: Job) -> State:
                 f"After step {done} the workers {others.tolist()} have other weights than worker "
                 "0. Their hardware may be at fault; if it is not, please report this."
             )
-    saved = workers.from_chief(State, checkpoints.save(done) if workers.chief else None)
+    saved = workers.from_chief(State, checkpoints.save(done, before) if workers.chief else None)
     assert saved is not None  # worker 0 has saved it, or raised
     return saved
 

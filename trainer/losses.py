@@ -1,4 +1,4 @@
-"""Cross entropy of a micro-batch's logits, and how many of them are right."""
+"""Cross entropy of a micro-batch's logits, and how many of them are right, in all and by class."""
 
 import tensorflow as tf
 
@@ -25,9 +25,46 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, label_smoothing: float =
     return losses
 
 
+def class_weight(labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """int32[M] labels or soft ones, float32[classes] -> float32[M]: the weight of each image."""
+    if labels.dtype.is_integer:
+        labels = tf.one_hot(labels, weights.shape[0])
+    return tf.reduce_sum(labels * weights, axis=-1)
+
+
 def count_correct(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """int64[]: images with a weight whose largest logit is at their (largest soft) label."""
     # int64: TensorFlow compares int32 on the host, which would wait for the GPU's logits.
     target = tf.cast(labels, tf.int64) if labels.dtype.is_integer else tf.argmax(labels, -1)
     right = tf.argmax(logits, axis=-1) == target
     return tf.math.count_nonzero(right & (weights > 0), dtype=tf.int64)
+
+
+def count_in_top(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor, k: int) -> tf.Tensor:
+    """int64[]: images with a weight that have fewer than k other logits above their label's.
+
+    int32[M] labels. Of equal logits none is above; one that is no number is above every other.
+    """
+    own = tf.reduce_sum(tf.where(_is_label(labels, logits), logits, 0.0), axis=-1, keepdims=True)
+    above = tf.math.count_nonzero(~(logits <= own), axis=-1)
+    return tf.math.count_nonzero((above < k) & (weights > 0), dtype=tf.int64)
+
+
+def count_per_class(
+    labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """int64[classes] twice: images with a weight of each class, and those that count_correct does.
+
+    int32[M] labels.
+    """
+    counted = _is_label(labels, logits) & (weights > 0)[:, None]
+    right = tf.argmax(logits, axis=-1) == tf.cast(labels, tf.int64)
+    return (
+        tf.math.count_nonzero(counted, axis=0, dtype=tf.int64),
+        tf.math.count_nonzero(counted & right[:, None], axis=0, dtype=tf.int64),
+    )
+
+
+def _is_label(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """bool[M, classes]"""
+    return tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)

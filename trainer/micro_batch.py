@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from trainer import audit, internals
 from trainer.errors import TrainerError
-from trainer.losses import count_correct, cross_entropy
+from trainer.loss_scale import LossScale
+from trainer.losses import class_weight, count_correct, cross_entropy
 from trainer.sums import Layout, Sums
 
 # Name scopes: `placement` tells by them whose a kernel is.
@@ -33,11 +34,14 @@ class MicroBatch:
         seed: int,
         label_smoothing: float = 0.0,
         reduction: str = "exact",
+        class_weights: Sequence[float] = (),
+        loss_scale: LossScale | None = None,
     ):
         """statistics: the float32 variables that the model assigns in training.
 
         micro_batches: of a step. reduction: "exact" (fixed point: the same bits on any number of
-        replicas) or "fast" (float32). Raises TrainerError for statistics of another dtype.
+        replicas) or "fast" (float32). class_weights: one a class, or none: all 1. loss_scale: of
+        float16. Raises TrainerError for statistics of another dtype.
         """
         _check_statistics(statistics)
         self.variables = model.trainable_variables
@@ -54,6 +58,8 @@ class MicroBatch:
         self._seeds = [v for v in model.non_trainable_variables if internals.is_seed(v)]
         self._seed = seed
         self._label_smoothing = label_smoothing
+        self._class_weights = tuple(class_weights)
+        self.loss_scale = loss_scale
 
     def sums(self, batch: tuple[Any, Any, Any], step: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         """Replica context: a micro-batch -> the vector of its Sums, as self.layout packs them.
@@ -74,20 +80,27 @@ class MicroBatch:
                 logits = audit.call(self._model, image, training=True)
             # Divided by the images of the step, so that the sum over its micro-batches is the mean.
             losses = cross_entropy(label, logits, self._label_smoothing)
+            if self._class_weights:
+                losses *= class_weight(label, tf.constant(self._class_weights))
             loss = tf.reduce_sum(weight * losses) / self.images_per_step
             objective = loss
             if self._model.losses:  # a regulariser counts once per step: by the images that count
                 added = [tf.reduce_sum(tf.cast(each, tf.float32)) for each in self._model.losses]
                 objective += tf.add_n(added) * (tf.reduce_sum(weight) / self.images_per_step)
+            if self.loss_scale is not None:
+                objective *= self.loss_scale.value
         with tf.name_scope(BACKWARD):
             gradients = tape.gradient(
                 objective, [v.value for v in self.variables], unconnected_gradients="zero"
             )
+            gradients = [tf.convert_to_tensor(g) for g in gradients]
+            if self.loss_scale is not None:
+                gradients = [g / self.loss_scale.value for g in gradients]  # a power of two: exact
         changes = [v.value - old for v, old in zip(self.statistics, before, strict=True)]
         for v, old in zip(self.statistics, before, strict=True):
             v.assign(old)  # every micro-batch of a step starts from the same statistics
         return Sums(
-            gradients=[tf.convert_to_tensor(g) for g in gradients],
+            gradients=gradients,
             statistics=changes,
             loss=loss,
             weight=tf.reduce_sum(weight),

@@ -15,7 +15,7 @@ from rich.text import Text
 from input.foundation import durable
 from input.foundation.text import one_line
 from trainer import run_dir
-from trainer.state import State
+from trainer.state import EvaluationResult, State
 
 
 class Monitor:
@@ -116,14 +116,16 @@ class Monitor:
         """The evaluation of a checkpoint, after an epoch."""
         if not self._chief or state.evaluation is None:
             return
-        result = state.evaluation
-        metrics = {
-            "validation/loss": math.nan if result.loss is None else result.loss,
-            "validation/accuracy": math.nan if result.accuracy is None else result.accuracy,
-            "validation/images": result.images,
-        }
+        metrics: dict[str, float | str] = {**_of_evaluation("validation", state.evaluation)}
+        epoch = f"epoch {state.step // self._steps_per_epoch}"
+        lines = [f"{epoch}: {state.evaluation}"]
+        if state.evaluation_of_averages is not None:
+            metrics |= _of_evaluation("validation_of_averages", state.evaluation_of_averages)
+            metrics["averages"] = state.averages
+            lines.append(f"{epoch}, averaged weights: {state.evaluation_of_averages}")
         self._record(state.step, {**metrics, "fingerprint": state.fingerprint})
-        self.say(f"epoch {state.step // self._steps_per_epoch}: {result}")
+        for line in lines:
+            self.say(line)
 
     def bad_records(self, found: Mapping[int, Exception]) -> None:
         """Each bad record that this worker has met, once."""
@@ -147,6 +149,20 @@ class Monitor:
     def _epoch(self, step: int) -> str:
         epochs = self._total_steps // self._steps_per_epoch
         return f"{min(step // self._steps_per_epoch + 1, epochs)}/{epochs}"
+
+
+def _of_evaluation(group: str, result: EvaluationResult) -> dict[str, float]:
+    known = {
+        "loss": result.loss,
+        "accuracy": result.accuracy,
+        "mean_class_accuracy": result.mean_class_accuracy,
+    }
+    if result.correct_top5 is not None:
+        known["top5"] = result.top5
+    found = {name: math.nan if value is None else value for name, value in known.items()}
+    return {f"{group}/{name}": value for name, value in found.items()} | {
+        f"{group}/images": result.images
+    }
 
 
 def _not_finite(value: float | str) -> bool:

@@ -86,7 +86,7 @@ def identity(definition: RunDefinition) -> str:
         for setting in dataclasses.fields(getattr(config, group.name)):
             if not setting.compare:
                 del content["config"][group.name][setting.name]
-    if config.optimizer.schedule == "constant":
+    if config.optimizer.open_ended:
         del content["config"]["run"]["epochs"]
     return typed_json.digest(content)
 
@@ -152,7 +152,7 @@ def extended(first: RunDefinition, config: Config) -> RunDefinition:
 
     Under a constant learning rate none does; a cosine comes down to 0 at the last one.
     """
-    if first.config.optimizer.schedule != "constant":
+    if not first.config.optimizer.open_ended:
         return first
     run = dataclasses.replace(first.config.run, epochs=config.run.epochs)
     return dataclasses.replace(first, config=dataclasses.replace(first.config, run=run))
@@ -168,8 +168,8 @@ def check_same(first: RunDefinition, config: Config, data: dict[str, str]) -> No
     way_out = "Repeat its own flags to resume it, or start in another --run_dir."
     if config.run.epochs > first.config.run.epochs:
         way_out = (
-            "A cosine schedule ends with its epochs. To train on from the weights that are there, "
-            f"start in another --run_dir with --init_weights={folder}."
+            f"A {config.optimizer.schedule} schedule ends with its epochs. To train on from the "
+            f"weights that are there, start in another --run_dir with --init_weights={folder}."
         )
     raise TrainerError(f"{folder} holds another run: {', '.join(found)}. {way_out}")
 

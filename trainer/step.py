@@ -12,9 +12,11 @@ import keras
 import tensorflow as tf
 
 from trainer import audit, fixed_point, internals, sums
+from trainer.averages import Averages
 from trainer.fixed_point import STATISTIC_BITS
-from trainer.losses import count_correct, cross_entropy
+from trainer.losses import count_correct, count_in_top, count_per_class, cross_entropy
 from trainer.micro_batch import MICRO_BATCH, MicroBatch
+from trainer.state import TOP
 
 UPDATE = "update"  # name scope of the optimizer: `placement` tells by it whose a kernel is
 
@@ -28,6 +30,7 @@ class History(NamedTuple):
     gradient_norm: tf.Tensor  # before clipping
     applied: tf.Tensor  # 1, or 0 for a step that was skipped
     too_large: tf.Tensor  # 1 where it was skipped for finite numbers beyond the exact sum
+    loss_scale: tf.Tensor  # that it was computed with; 1 but in float16
 
 
 class Evaluation(NamedTuple):
@@ -36,6 +39,9 @@ class Evaluation(NamedTuple):
     loss: tf.Tensor  # float64: mean cross entropy
     images: tf.Tensor  # int64
     correct: tf.Tensor  # int64
+    correct_top5: tf.Tensor  # int64: of labels among the five largest logits
+    class_images: tf.Tensor  # int64[classes]
+    class_correct: tf.Tensor  # int64[classes]
 
 
 class Train(Protocol):
@@ -63,14 +69,16 @@ def build_train(
     schedule: Callable[[tf.Tensor], tf.Tensor],
     *,
     clip_norm: float = 0.0,
+    averages: Averages | None = None,
 ) -> Train:
     """Returns train(iterator, first_step, steps) -> History, a tf.function that is traced once.
 
     schedule: step -> learning rate.
     iterator: a distributed iterator over micro-batches, drawn micro-batches / replicas times a
     step.
-    first_step, steps: int64 tensors.
+    first_step, steps: int64 tensors. averages: what each step that is applied updates.
     """
+    loss_scale = micro_batch.loss_scale
     variables, statistics = micro_batch.variables, micro_batch.statistics
     layout, micro_batches = micro_batch.layout, micro_batch.micro_batches
     draws = micro_batches // strategy.num_replicas_in_sync
@@ -106,8 +114,11 @@ def build_train(
             scale *= clip_norm / tf.maximum(norm, clip_norm)
         gradients = [g * scale for g in gradients]
         too_large = total.finite & ~total.fits
+        scaled_by = tf.constant(1.0) if loss_scale is None else tf.identity(loss_scale.value)
         row = (total.loss * correction, total.weight, total.correct, norm, applied, too_large)
-        row = tf.stack([tf.cast(x, tf.float64) for x in row])
+        row = tf.stack([tf.cast(x, tf.float64) for x in (*row, scaled_by)])
+        if loss_scale is not None:
+            loss_scale.update(applied, too_large)
         return gradients, total.statistics, row, applied
 
     def apply(gradients, changes, step):
@@ -118,6 +129,8 @@ def build_train(
         with tf.name_scope(UPDATE):
             optimizer.learning_rate.assign(schedule(step))
             optimizer.apply(gradients, variables)
+            if averages is not None:
+                averages.update(step)
 
     def one_step(iterator, step):
         if draws == 1:
@@ -167,19 +180,22 @@ def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Eval
             tf.cast(~fits, tf.int64),
             tf.math.count_nonzero(weight, dtype=tf.int64),
             count_correct(label, logits, weight),
+            count_in_top(label, logits, weight, TOP),
+            *count_per_class(label, logits, weight),
         )
+
+    classes = model.output_shape[-1]
 
     @tf.function
     def evaluate(iterator, draws):
-        totals = [tf.constant(0, tf.int64)] * 4
+        totals = [tf.constant(0, tf.int64)] * 5 + [tf.zeros([classes], tf.int64)] * 2
         for _ in tf.range(draws):
             parts = strategy.run(micro_batch, args=(next(iterator)))
             parts = [strategy.reduce("SUM", part, axis=None) for part in parts]
             totals = [total + part for total, part in zip(totals, parts, strict=True)]
-        loss, overflows, images, correct = totals
+        loss, overflows, images, *counts = totals
         mean = tf.cast(loss, tf.float64) * 2.0**-STATISTIC_BITS / tf.cast(images, tf.float64)
-        return Evaluation(
-            tf.where(overflows == 0, mean, tf.constant(float("nan"), tf.float64)), images, correct
-        )
+        unknown = tf.constant(float("nan"), tf.float64)
+        return Evaluation(tf.where(overflows == 0, mean, unknown), images, *counts)
 
     return evaluate

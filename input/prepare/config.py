@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Literal
 
+from input import order
 from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
 from input.foundation.settings import REQUIRED, AtLeast, AtMost, check
@@ -189,8 +190,8 @@ class ShowConfig:
     html: Annotated[str, "HTML file to write: the same, with all images inside."] = ""
     per_class: Annotated[int, "Images of each class on the sheet.", AtLeast(1)] = 6
     image_size: Annotated[int, "Height and width of the images, in pixels.", AtLeast(1)] = 96
-    augment: Annotated[str, "As of samestep-train; epoch 0 of --seed."] = InputConfig.augment
-    crop_min_area: Annotated[float, "As of samestep-train."] = InputConfig.crop_min_area
+    augment: Annotated[str | None, "As of samestep-train; epoch 0 of --seed."] = None
+    crop_min_area: Annotated[float | None, "As of samestep-train."] = None
     eval_crop: Annotated[float, "As of samestep-train."] = InputConfig.eval_crop
     seed: Annotated[int, "As of samestep-train."] = 0
 
@@ -200,10 +201,10 @@ class ShowConfig:
 
     def views(self) -> ResolvedInput:
         """The settings of the views, checked. Raises InputError."""
-        return ResolvedInput(
+        inputs = InputConfig(
             image_size=self.image_size,
-            micro_batch_size=InputConfig.global_batch_size,
             augment=self.augment,
             crop_min_area=self.crop_min_area,
             eval_crop=self.eval_crop,
         )
+        return order.resolve(inputs, records_size=None)

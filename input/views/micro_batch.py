@@ -87,7 +87,9 @@ def evaluation_views(config: ResolvedInput, reader: Reader | ViewReader, slots: 
     return _each(lambda image: crop.eval_view(image, size, side, antialias), reader, slots)
 
 
-def training_windows(config: InputConfig, uniforms: np.ndarray, extents: np.ndarray) -> np.ndarray:
+def training_windows(
+    config: ResolvedInput, uniforms: np.ndarray, extents: np.ndarray
+) -> np.ndarray:
     """What training_views cuts out, for a ViewReader: see input.views.window."""
     if config.augment == "none":
         return window.evaluation(extents, config.eval_crop)

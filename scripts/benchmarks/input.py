@@ -174,7 +174,7 @@ def _inception(manifest: Manifest, size: int) -> tf.data.Dataset:
 def _decoding_alone(contents: list[bytes], size: int) -> tf.data.Dataset:
     """Our views of bytes that are in memory, with crops drawn before: nothing is read."""
     draws = uniform(seed=0, epoch=0, indices=np.arange(len(contents)), count=UNIFORMS)
-    crops = random_crop(tf.constant(draws), InputConfig.crop_min_area, flip=True)
+    crops = random_crop(tf.constant(draws), order.MIN_AREA, flip=True)
 
     def views(images: tf.Tensor, *crop: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(

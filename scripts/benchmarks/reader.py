@@ -94,7 +94,7 @@ def _reading(reader: RecordReader, numbers: np.ndarray) -> Callable[[], float]:
 def start_of_a_run(config: BenchmarkConfig) -> list[Comparison]:
     """The first micro-batch of a run that is resumed at step 10**9 against one that is new."""
     unresolved = InputConfig(global_batch_size=MICRO_BATCH_SIZE, image_size=28)
-    inputs = order.resolve(unresolved, records_size=None, replicas=1)
+    inputs = order.resolve(unresolved, records_size=None)
     with tempfile.TemporaryDirectory() as folder:
         pixels = np.random.default_rng(0).integers(0, 256, (28, 28, 3), np.uint8)
         image = tf.io.encode_jpeg(pixels).numpy()
@@ -157,7 +157,7 @@ def index_and_order(config: BenchmarkConfig) -> list[IndexCost | OrderCost]:
             size = sum(array.nbytes for array in arrays)
             costs.append(IndexCost(manifest.records, size / manifest.records, seconds))
     workers, unresolved = 1024, InputConfig(global_batch_size=2**16, micro_batch_size=32)
-    inputs = order.resolve(unresolved, records_size=None, replicas=workers)
+    inputs = order.resolve(unresolved, records_size=None)
     plan = order.plan(inputs, records=10**10, replicas=workers)
     times = []
     for step in range(20 * config.rounds):

@@ -23,17 +23,20 @@ from models.layers import FusedBatchNorm, Pixels
 from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
 from trainer import loop, optimizers, step
-from trainer.config import OptimizerConfig
 from trainer.errors import TrainerError
 from trainer.micro_batch import MicroBatch
 from trainer.monitor import Monitor
+from trainer.recipe import OptimizerConfig
 from trainer.workers import strategy
 from trainer.workers.agreement import Sync, Workers
 from trainer.workers.watchdog import Pace
 
 CLASSES = 10
 RECORDS = 10_000  # only the schedule depends on it
-OPTIMIZER = OptimizerConfig(weight_decay=0.0)
+IMAGES = 256  # a step, to which the optimizer's rate belongs
+OPTIMIZER = optimizers.resolve(
+    OptimizerConfig(optimizer="sgd", nesterov=False, weight_decay=0.0), IMAGES, epochs=1
+)
 
 
 def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]:
@@ -125,7 +128,7 @@ class _Setup:
 
     def __init__(self, devices: list[str], config: InputConfig, deterministic: bool = False):
         self.strategy = strategy.make_strategy(devices, strategy.cores(), deterministic)
-        inputs = order.resolve(config, records_size=None, replicas=len(devices))
+        inputs = order.resolve(config, records_size=None)
         self.plan = order.plan(inputs, RECORDS, len(devices))
         self.schedule = optimizers.build_schedule(OPTIMIZER, self.plan.steps_per_epoch, epochs=1)
         self._image_size = inputs.image_size

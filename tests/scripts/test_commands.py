@@ -16,10 +16,11 @@ from models.config import ModelConfig
 from tests.conftest import CLASSES, rewrite
 from tests.scripts.conftest import python
 from trainer import loop
-from trainer.config import Config, Hardware, OptimizerConfig, RunConfig
+from trainer.config import Config, Hardware, RunConfig
 from trainer.errors import TrainerError
 from trainer.evaluate import evaluate_run
 from trainer.export import export_run
+from trainer.recipe import OptimizerConfig
 from trainer.workers import strategy
 
 TRAIN = ("train", "--image_size=8", "--global_batch_size=32", "--micro_batch_size=8")

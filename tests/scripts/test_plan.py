@@ -6,7 +6,8 @@ from input.config import InputConfig
 from models.config import ModelConfig
 from scripts.plan import PlanConfig, plan
 from tests.conftest import error
-from trainer.config import Config, OptimizerConfig, RunConfig
+from trainer.config import Config, RunConfig
+from trainer.recipe import OptimizerConfig
 
 
 def settings(data_dir) -> Config:

@@ -13,7 +13,8 @@ from models.config import ModelConfig
 from tests.conftest import THREADS
 from tests.trainer.workers.runs import EPOCHS_TO_KILL, train_alone
 from trainer import loop, step
-from trainer.config import Config, Hardware, OptimizerConfig, RunConfig
+from trainer.config import Config, Hardware, RunConfig
+from trainer.recipe import OptimizerConfig
 from trainer.state import State
 
 HARDWARE = Hardware(virtual_cpus=2)

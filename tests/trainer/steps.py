@@ -11,13 +11,22 @@ from models.config import ModelConfig
 from models.layers import Pixels
 from tests.conftest import CLASSES
 from trainer import assembly, optimizers, step
-from trainer.config import OptimizerConfig
 from trainer.micro_batch import MicroBatch
+from trainer.recipe import OptimizerConfig, ResolvedOptimizer
 
 INPUT = ResolvedInput(global_batch_size=32, micro_batch_size=8, image_size=32, augment="standard")
+
+
+def plain(**changes) -> ResolvedOptimizer:
+    """sgd with momentum at a rate of 0.1, a little decay, and a cosine."""
+    own = {"optimizer": "sgd", "learning_rate": 0.1, "nesterov": False}
+    own |= {"weight_decay": 1e-4, "warmup_epochs": 0.0, **changes}
+    return optimizers.resolve(OptimizerConfig(**own), INPUT.global_batch_size, epochs=4)
+
+
 OPTIMIZERS = {
-    "sgd": OptimizerConfig(optimizer="sgd", learning_rate=0.1, clip_norm=1.0, warmup_epochs=1),
-    "adamw": OptimizerConfig(
+    "sgd": plain(clip_norm=1.0, warmup_epochs=1),
+    "adamw": plain(
         optimizer="adamw", learning_rate=3e-3, weight_decay=0.05, clip_norm=1.0, label_smoothing=0.1
     ),
 }

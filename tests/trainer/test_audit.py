@@ -11,10 +11,9 @@ from models.build import build_model
 from models.config import ModelConfig
 from models.layers import Pixels
 from tests.conftest import CLASSES, error
-from tests.trainer.steps import Training
+from tests.trainer.steps import Training, plain
 from trainer import assembly, audit, evaluate, optimizers, step
 from trainer.audit import AuditError
-from trainer.config import OptimizerConfig
 from trainer.micro_batch import MicroBatch
 
 L = keras.layers
@@ -27,7 +26,7 @@ def audited(strategy, build, size=SIZE):
     plan = order.plan(settings, 1000, strategy.num_replicas_in_sync)
     with strategy.scope():
         model = build()
-        optimizer = optimizers.build_optimizer(OptimizerConfig(optimizer="sgd"), model)
+        optimizer = optimizers.build_optimizer(plain(optimizer="sgd"), model)
     micro_batch = MicroBatch(
         model,
         statistics=assembly.statistics(model, plan),
@@ -35,7 +34,7 @@ def audited(strategy, build, size=SIZE):
         micro_batches=4,
         seed=0,
     )
-    schedule = optimizers.build_schedule(OptimizerConfig(), 10, 1)
+    schedule = optimizers.build_schedule(plain(), 10, 1)
     train = step.build_train(strategy, micro_batch, optimizer, schedule)
     dataset = synthetic.train(plan, size, len(CLASSES))
     iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
@@ -241,7 +240,7 @@ def test_keras_preprocessing_gives_the_same_bits_on_any_number_of_replicas(strat
     states = []
     for replicas in (1, 2):
         keras.utils.set_random_seed(1)
-        optimizer = OptimizerConfig(optimizer="sgd", learning_rate=0.01)
+        optimizer = plain(optimizer="sgd", learning_rate=0.01)
         build = user_model(*PREPROCESSING, conv())
         training = Training(strategies[replicas], reader, build, optimizer, inputs)
         history = training.run(0, 4)

@@ -10,7 +10,7 @@ from trainer.audit import Audit
 from trainer.state import EvaluationResult, State
 
 FOUND = Audit(draws=2, operations=9, layers=("block1_conv",))
-STATE = State(10, "run", "0123456789abcdef" * 4, {}, EvaluationResult(0.25, 0.9, 9, 10, 10))
+STATE = State(10, "run", "0123456789abcdef" * 4, {}, EvaluationResult(0.25, 9, 10, 10))
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,8 @@ def restore(folder, say=lambda _: None):
 
 
 def evaluated(accuracy: float | None) -> EvaluationResult:
-    return EvaluationResult(loss=1.0, accuracy=accuracy, correct=1, images=10, records=10)
+    images = 0 if accuracy is None else 10
+    return EvaluationResult(1.0, correct=round(10 * (accuracy or 0)), images=images, records=10)
 
 
 def newest(folder):
@@ -248,8 +249,8 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
 def test_an_unknown_accuracy_is_worse_than_any_other(tmp_path):
     model = dense()
     checkpoints = Checkpoints(tmp_path, RUN, model, built_optimizer(model))
-    checkpoints.save(1, evaluated(0.0))
-    checkpoints.save(2, evaluated(None))
+    for step, accuracy in ((1, 0.0), (2, None)):
+        checkpoints.note(replace(checkpoints.save(step), evaluation=evaluated(accuracy)))
     assert checkpoints.best().step == 1
     (tmp_path / "checkpoints" / "step-00000001" / "state.json").unlink()
     assert checkpoints.best().step == 2

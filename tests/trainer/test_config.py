@@ -10,15 +10,9 @@ import pytest
 from input.config import InputConfig
 from models.config import ModelConfig
 from tests.conftest import error
-from trainer.config import (
-    Config,
-    Hardware,
-    OptimizerConfig,
-    ResolvedConfig,
-    ResolvedRun,
-    RunConfig,
-)
+from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunConfig
 from trainer.errors import TrainerError
+from trainer.recipe import OptimizerConfig
 
 
 @pytest.mark.parametrize(

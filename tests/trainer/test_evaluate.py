@@ -99,16 +99,19 @@ def test_where_every_record_is_bad_nothing_is_known(strategies, built, data_dir,
     allowing = replace(INPUT, max_bad_records=43)
     data = RecordReader(Manifest.load(tmp_path / "validation"), allowing.max_bad_records)
     result = evaluate.build_evaluation(strategies[2], built[2], allowing, data)()
-    assert result == EvaluationResult(None, None, correct=0, images=0, records=43)
+    assert result == EvaluationResult(
+        None, correct=0, images=0, records=43, class_images=(0, 0, 0), class_correct=(0, 0, 0)
+    )
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_evaluation_of_the_directory_is_that_of_the_run(finished, replicas, capsys):
     result = evaluate_run(finished.run_dir, Hardware(virtual_cpus=replicas))
     assert result == finished.state.evaluation
-    assert capsys.readouterr().out == (
-        f"validation at step 15: {result}\nweights {finished.state.fingerprint}\n"
-    )
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"validation at step 15: {result}"
+    assert said[1:-1] == list(evaluate.worst_classes(result, CLASSES))
+    assert said[-1] == f"weights {finished.state.fingerprint}"
 
 
 def test_another_split_and_other_records_can_be_evaluated(finished, data_dir, tmp_path):

@@ -14,8 +14,9 @@ from input.reader import RecordReader
 from models.config import ModelConfig
 from tests.conftest import THREADS, error
 from trainer import assembly
-from trainer.config import Config, Hardware, OptimizerConfig, RunConfig
+from trainer.config import Config, Hardware, RunConfig
 from trainer.forecast import forecast, rows
+from trainer.recipe import OptimizerConfig
 
 INPUT = ResolvedInput(global_batch_size=32, micro_batch_size=8, image_size=16)
 

@@ -10,8 +10,7 @@ import tensorflow as tf
 from input import order, pipeline
 from models.layers import Pixels
 from tests.conftest import CLASSES
-from tests.trainer.steps import INPUT, Training, assert_same, plain_model
-from trainer.config import OptimizerConfig
+from tests.trainer.steps import INPUT, Training, assert_same, plain, plain_model
 from trainer.errors import TrainerError
 
 
@@ -25,7 +24,7 @@ def test_a_regulariser_counts_once_a_step(strategies, reader):
         dense = keras.layers.Dense(len(CLASSES), kernel_regularizer=keras.regularizers.L2(0.1))
         return keras.Model(image, dense(x))
 
-    settings = OptimizerConfig(weight_decay=0.0)
+    settings = plain(weight_decay=0.0)
     kernels = []
     for micro_batch_size in (8, 32):
         inputs = replace(INPUT, micro_batch_size=micro_batch_size)
@@ -59,9 +58,7 @@ def test_losses_that_layers_add_count_once_a_step(strategies, reader, spoiled):
 
     Bad records, with weight 0, make the regulariser neither stronger nor weaker.
     """
-    settings = OptimizerConfig(
-        learning_rate=0.5, momentum=0.0, weight_decay=0.0, schedule="constant"
-    )
+    settings = plain(learning_rate=0.5, momentum=0.0, weight_decay=0.0, schedule="constant")
     inputs = replace(INPUT, augment="none")
     plan = order.plan(inputs, reader.records, replicas=1)
     batches = list(pipeline.train(inputs, reader, plan, seed=5).take(4))
@@ -84,17 +81,17 @@ def test_losses_that_layers_add_count_once_a_step(strategies, reader, spoiled):
     assert_same(states[0], states[1])
     assert_same(states[0], states[2])
 
-    plain = penalised()
+    reference = penalised()
     with tf.GradientTape() as tape:
         objective = tf.constant(0.0)
         for one, its_label, its_weight in zip(image, label, weight, strict=True):
-            logits = plain(one, training=True)
+            logits = reference(one, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(its_label, logits)
             objective += tf.reduce_sum(its_weight * losses) / weight.sum()
             share = its_weight.sum() / weight.sum()  # 1/4 where no record is bad
-            objective += share * sum(tf.reduce_sum(each) for each in plain.losses)
-    gradients = tape.gradient(objective, [v.value for v in plain.trainable_variables])
-    for variable, gradient in zip(plain.trainable_variables, gradients, strict=True):
+            objective += share * sum(tf.reduce_sum(each) for each in reference.losses)
+    gradients = tape.gradient(objective, [v.value for v in reference.trainable_variables])
+    for variable, gradient in zip(reference.trainable_variables, gradients, strict=True):
         np.testing.assert_allclose(
             states[0][variable.path], variable.numpy() - 0.5 * gradient, rtol=1e-4, atol=1e-5
         )
@@ -111,7 +108,7 @@ def test_a_kernel_is_normalised_once_a_step(strategies, reader):
         x = keras.layers.GlobalAveragePooling2D()(x)
         return keras.Model(image, keras.layers.Dense(len(CLASSES), name="dense")(x))
 
-    settings = OptimizerConfig(optimizer="adamw", learning_rate=0.01, schedule="constant")
+    settings = plain(optimizer="adamw", learning_rate=0.01, schedule="constant")
     inputs = replace(INPUT, augment="none")
     states = []
     for strategy in strategies.values():
@@ -121,9 +118,11 @@ def test_a_kernel_is_normalised_once_a_step(strategies, reader):
     assert_same(states[0], states[1])
     assert_same(states[0], states[2])
 
-    plain = spectral()
+    reference = spectral()
     optimizer = keras.optimizers.AdamW(0.01, weight_decay=settings.weight_decay)
-    optimizer.exclude_from_weight_decay([v for v in plain.trainable_variables if len(v.shape) < 2])
+    optimizer.exclude_from_weight_decay(
+        [v for v in reference.trainable_variables if len(v.shape) < 2]
+    )
     plan = order.plan(inputs, reader.records, replicas=1)
     batches = list(pipeline.train(inputs, reader, plan, seed=5).take(12))
     for step in range(3):
@@ -131,12 +130,12 @@ def test_a_kernel_is_normalised_once_a_step(strategies, reader):
             np.concatenate(column) for column in zip(*batches[4 * step : 4 * step + 4], strict=True)
         )
         with tf.GradientTape() as tape:
-            logits = plain(image, training=True)
+            logits = reference(image, training=True)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
             loss = tf.reduce_mean(losses)
-        gradients = tape.gradient(loss, [v.value for v in plain.trainable_variables])
-        optimizer.apply(gradients, plain.trainable_variables)
-    for variable in plain.variables:
+        gradients = tape.gradient(loss, [v.value for v in reference.trainable_variables])
+        optimizer.apply(gradients, reference.trainable_variables)
+    for variable in reference.variables:
         np.testing.assert_allclose(
             states[0][variable.path], variable.numpy(), rtol=1e-3, atol=1e-4, err_msg=variable.path
         )
@@ -157,7 +156,7 @@ def test_weights_of_16_bits_are_trained(strategies, reader, dtype, micro_batch_s
     inputs = replace(INPUT, micro_batch_size=micro_batch_size)
     states = []
     for replicas in (1, 2, 4) if micro_batch_size == 8 else (1,):
-        training = Training(strategies[replicas], reader, halves, OptimizerConfig(), inputs)
+        training = Training(strategies[replicas], reader, halves, plain(), inputs)
         before = [v.numpy() for v in training.model.trainable_variables]
         assert training.run(0, 3).applied.all()
         for variable, old in zip(training.model.trainable_variables, before, strict=True):
@@ -191,12 +190,12 @@ def counting(counts: bool) -> keras.Model:
 
 def test_integer_statistics_are_refused(strategies, reader):
     with pytest.raises(TrainerError, match="calls is int32"):
-        Training(strategies[1], reader, lambda: counting(True), OptimizerConfig())
+        Training(strategies[1], reader, lambda: counting(True), plain())
 
 
 def test_an_integer_that_is_never_assigned_is_no_statistic(strategies, reader):
     """As the count of Keras' Normalization, in EfficientNet."""
-    training = Training(strategies[2], reader, lambda: counting(False), OptimizerConfig())
+    training = Training(strategies[2], reader, lambda: counting(False), plain())
     assert training.run(0, 2).applied.tolist() == [1, 1]
 
 
@@ -210,7 +209,7 @@ def test_dropout_draws_anew_for_every_step_and_micro_batch(strategies, reader):
         x = keras.layers.Dropout(0.5)(keras.layers.Conv2D(64, 32, use_bias=False)(ones))
         return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
 
-    settings = OptimizerConfig(learning_rate=0.0, weight_decay=0.0)
+    settings = plain(learning_rate=0.0, weight_decay=0.0)
     inputs = replace(INPUT, global_batch_size=16)
     training = Training(strategies[2], reader, dropping, settings, inputs)
     losses = training.run(0, 8).loss

@@ -47,7 +47,7 @@ def state(result: EvaluationResult | None, fingerprint="abc") -> State:
     return State(20, "run", fingerprint, {}, result)
 
 
-GOOD = state(EvaluationResult(1.0, 0.5, 5, 10, 10))
+GOOD = state(EvaluationResult(1.0, 5, 10, 10))
 
 
 def test_what_is_done_again_is_said_once(tmp_path):
@@ -118,7 +118,7 @@ def test_what_is_not_finite_is_null(tmp_path):
     """JSON has no NaN: jq, JavaScript and strict parsers would stop at it."""
     with Monitor(tmp_path, 40, 20, 0) as monitor:
         monitor.training(20, {**LINE, "train/loss": math.nan, "train/skipped_steps": 20})
-        monitor.evaluation(state(EvaluationResult(None, None, 0, 0, 3)))
+        monitor.evaluation(state(EvaluationResult(None, 0, 0, 3)))
     training, evaluation = (
         json.loads(line, parse_constant=pytest.fail)
         for line in (tmp_path / "metrics.jsonl").read_text().splitlines()

@@ -12,19 +12,19 @@ from trainer.state import EvaluationResult, State
     ("result", "said"),
     [
         (
-            EvaluationResult(0.5, 0.9712, 971, 1000, 1000),
+            EvaluationResult(0.5, 971, 1000, 1000),
             "accuracy 0.9712 on 1000/1000, loss 0.500000",
         ),
         (
-            EvaluationResult(0.5, 0.5, 1, 2, 3),
+            EvaluationResult(0.5, 1, 2, 3),
             "accuracy 0.5000 on 2/3 (1 bad records), loss 0.500000",
         ),
         (
-            EvaluationResult(None, 0.3333, 3, 9, 9),
+            EvaluationResult(None, 3, 9, 9),
             "accuracy 0.3333 on 9/9, loss not finite",
         ),
         (
-            EvaluationResult(None, None, 0, 0, 3),
+            EvaluationResult(None, 0, 0, 3),
             "accuracy unknown on 0/3 (3 bad records), loss not finite",
         ),
     ],
@@ -35,7 +35,7 @@ def test_how_a_result_reads(result, said):
 
 @pytest.mark.parametrize(
     "evaluation",
-    [None, EvaluationResult(0.1, 0.9, 9, 10, 10), EvaluationResult(None, None, 0, 0, 3)],
+    [None, EvaluationResult(0.1, 9, 10, 10), EvaluationResult(None, 0, 0, 3)],
 )
 def test_a_state_is_the_same_after_json(evaluation):
     state = State(7, "ef" * 32, "ab" * 32, {"weights.index": "cd" * 32}, evaluation)
@@ -45,6 +45,6 @@ def test_a_state_is_the_same_after_json(evaluation):
 
 def test_a_loss_that_is_not_finite_has_no_place_in_json():
     """So an EvaluationResult has None for it."""
-    result = EvaluationResult(math.nan, 0.5, 1, 2, 2)
+    result = EvaluationResult(math.nan, 1, 2, 2)
     with pytest.raises(ValueError, match="JSON compliant"):
         typed_json.dump(State(7, "ef", "ab", {}, result))

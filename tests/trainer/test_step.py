@@ -10,15 +10,14 @@ import tensorflow as tf
 from input import pipeline
 from models.layers import FusedBatchNorm, Pixels
 from tests.conftest import CLASSES
-from tests.trainer.steps import INPUT, Training, assert_same, plain_model
-from trainer.config import OptimizerConfig
+from tests.trainer.steps import INPUT, Training, assert_same, plain, plain_model
 
 
 @pytest.mark.parametrize("micro_batch_size", [8, 32], ids=["V=4", "V=1"])
 def test_a_step_is_the_mean_gradient_of_the_images_that_count(strategies, reader, micro_batch_size):
     """One sgd step against NumPy in float64, with weights that are not all 1, clipped."""
     inputs = replace(INPUT, micro_batch_size=micro_batch_size, augment="none")
-    settings = OptimizerConfig(
+    settings = plain(
         learning_rate=0.5, momentum=0.0, weight_decay=0.0, schedule="constant", clip_norm=0.05
     )
     training = Training(strategies[1], reader, plain_model, settings, inputs)
@@ -99,9 +98,7 @@ def poisoned_training(strategy, reader) -> Training:
     """One trace per number of replicas, shared by the factors."""
     replicas = strategy.num_replicas_in_sync
     if replicas not in _TRAININGS:
-        _TRAININGS[replicas] = Training(
-            strategy, reader, poisoned_model, OptimizerConfig(clip_norm=1.0)
-        )
+        _TRAININGS[replicas] = Training(strategy, reader, poisoned_model, plain(clip_norm=1.0))
     training = _TRAININGS[replicas]
     training.optimizer.iterations.assign(0)
     return training
@@ -109,7 +106,7 @@ def poisoned_training(strategy, reader) -> Training:
 
 def test_moving_statistics_are_the_mean_over_micro_batches(strategies, reader):
     """Each micro-batch starts from the step's statistics; their changes are averaged."""
-    settings = OptimizerConfig(learning_rate=0.0, weight_decay=0.0)
+    settings = plain(learning_rate=0.0, weight_decay=0.0)
     training = Training(strategies[2], reader, poisoned_model, settings)
     norm = next(x for x in training.model.layers if isinstance(x, FusedBatchNorm))
     convolution = next(x for x in training.model.layers if "conv" in x.name)

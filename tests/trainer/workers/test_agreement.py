@@ -16,7 +16,7 @@ from trainer.state import EvaluationResult, State
 from trainer.workers.agreement import Sync, Workers, naming_lost_workers
 from trainer.workers.watchdog import Pace
 
-STATE = State(7, "run", "äö" * 8, {"weights.index": "ab"}, EvaluationResult(None, 0.5, 5, 10, 10))
+STATE = State(7, "run", "äö" * 8, {"weights.index": "ab"}, EvaluationResult(None, 5, 10, 10))
 
 
 class Linked(Workers):

@@ -10,10 +10,11 @@ from input.config import InputConfig
 from input.foundation.errors import UserError
 from models.config import ModelConfig
 from tests.conftest import THREADS, error
-from trainer.config import Config, OptimizerConfig, RunConfig
+from trainer.config import Config, RunConfig
 from trainer.errors import ClusterError
 from trainer.export import export_run
 from trainer.forecast import forecast
+from trainer.recipe import OptimizerConfig
 from trainer.workers import nvidia, strategy
 from trainer.workers.discovery import Cluster
 
