@@ -1,25 +1,25 @@
 """From a ModelConfig to a Keras model: pixels as the records hold them -> float32 logits."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 
 from models import internals, own
 from models.cnn import cnn
 from models.config import ModelConfig
+from models.convnext import CONVNEXTS
 from models.errors import ModelError
-from models.layers import Pixels
+from models.layers import Pixels, with_fused_norms
 from models.own import did_you_mean
 from models.pixels import APPLICATIONS
-from models.resnet import resnet18, resnet50
+from models.resnet import RESNETS
+from models.vit import VITS
 
-MODELS: dict[str, Callable[..., keras.Model]] = {
-    "cnn": cnn,
-    "resnet18": resnet18,
-    "resnet50": resnet50,
-}
+MODELS: dict[str, Callable[..., keras.Model]] = {"cnn": cnn, **RESNETS, **CONVNEXTS, **VITS}
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
@@ -42,7 +42,8 @@ def build_model(
     `precision` is "float32", or "bfloat16" or "float16": activations in those, weights and logits
     float32.
 
-    `config.dropout` is for our own networks; the others have their own and ignore it.
+    `config.dropout` and `config.stochastic_depth` are for our own networks: another that gets one
+    is an error, and so is a cnn with stochastic depth.
 
     `config.pixels` says what a network gets of uint8 pixels (models.pixels.PIXEL_MODES); floating
     ones pass as they are.
@@ -59,10 +60,10 @@ def build_model(
         _check_floats(input_dtype, asked)
     mode: str | None
     with _building(precision, seed):
+        given = _own_settings(config)
         if name in MODELS:
-            chosen = {} if asked == "auto" else {"pixels": asked}
             with _reasons(name, input_shape):
-                return MODELS[name](input_shape, num_classes, config.dropout, input_dtype, **chosen)
+                return MODELS[name](input_shape, num_classes, input_dtype=input_dtype, **given)
         if name.startswith("keras:"):
             model, mode = _application(name, input_shape, num_classes)
         elif re.fullmatch(f"{own.IN_MODULE}|{own.IN_FILE}", name):
@@ -78,6 +79,21 @@ def build_model(
             mode = asked
         with _reasons(name, input_shape):
             return _around(name, model, mode, input_shape, input_dtype, num_classes)
+
+
+def _own_settings(config: ModelConfig) -> dict[str, Any]:
+    """The settings that are for our own networks, as those take them. Raises ModelError."""
+    taken = inspect.signature(MODELS[config.model]).parameters if config.model in MODELS else {}
+    for name in ("dropout", "stochastic_depth"):
+        if getattr(config, name) and name not in taken:
+            raise ModelError(
+                f"--{name}={getattr(config, name):g}: --model={config.model} does not take it. "
+                "Leave it out."
+            )
+    asked: dict[str, Any] = {"dropout": config.dropout, "stochastic_depth": config.stochastic_depth}
+    if config.pixels != "auto":
+        asked["pixels"] = config.pixels
+    return {name: value for name, value in asked.items() if name in taken}
 
 
 def _check_floats(input_dtype: str, asked: str) -> None:
@@ -151,7 +167,7 @@ def _application(
             classes=num_classes,
             classifier_activation=None,
         )
-    return model, APPLICATIONS[application]
+        return with_fused_norms(model), APPLICATIONS[application]
 
 
 def _own_mode(name: str, integer: str | None, input_dtype: str, asked: str) -> str | None:

@@ -13,12 +13,14 @@ class ModelConfig:
 
     model: Annotated[
         str,
-        "cnn, resnet18, resnet50; keras:NAME for a keras.applications model such as "
-        "keras:MobileNetV2; path/to/file.py:function or package.module:function for your own.",
+        "cnn; resnet18, 34, 50, 101, 152, each also with a d (better stem and shortcuts); "
+        "convnext_tiny, small, base; vit_ti16, s16, b16; keras:NAME for a keras.applications model "
+        "such as keras:MobileNetV2; path/to/file.py:function or package.module:function for your "
+        "own.",
     ] = "cnn"
     dropout: Annotated[
         float,
-        "Dropout rate in front of the classifier, for models that take it.",
+        "Dropout rate in front of the classifier, for models of this list.",
         AtLeast(0),
         Below(1),
     ] = 0.0
@@ -28,6 +30,13 @@ class ModelConfig:
         "mean per channel, imagenet over a deviation too. auto: as the network was published; "
         "raw for your own, or the bytes where it declares an integer input.",
     ] = "auto"
+    stochastic_depth: Annotated[
+        float,
+        "Rate at which the last block of a resnet, convnext or vit is left out for an image; it "
+        "grows evenly from 0 with the depth.",
+        AtLeast(0),
+        Below(1),
+    ] = 0.0
 
     def __post_init__(self) -> None:
         check(self, ModelError)

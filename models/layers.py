@@ -1,4 +1,6 @@
-"""Layers that the models need and Keras lacks: pixels to floats, BatchNorm as one fused op."""
+"""Layers that the models need and Keras lacks: pixels, BatchNorm as one op, parts of blocks."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -75,11 +77,15 @@ class FusedBatchNorm(keras.layers.Layer):
         momentum: float = 0.9,
         epsilon: float = 1e-5,
         gamma_initializer: str = "ones",
+        center: bool = True,
+        scale: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.momentum = momentum
         self.epsilon = epsilon
+        self.center = center
+        self.scale = scale
         self.gamma_initializer = keras.initializers.get(gamma_initializer)
 
     def build(self, input_shape):
@@ -93,8 +99,10 @@ class FusedBatchNorm(keras.layers.Layer):
                 autocast=False,
             )
 
-        self.gamma = weight("gamma", self.gamma_initializer, trainable=True)
-        self.beta = weight("beta", "zeros", trainable=True)
+        if self.scale:
+            self.gamma = weight("gamma", self.gamma_initializer, trainable=True)
+        if self.center:
+            self.beta = weight("beta", "zeros", trainable=True)
         self.moving_mean = weight("moving_mean", "zeros", trainable=False)
         self.moving_variance = weight("moving_variance", "ones", trainable=False)
 
@@ -118,15 +126,20 @@ class FusedBatchNorm(keras.layers.Layer):
         On GPUs the fused op has no deterministic gradient in inference mode, and op determinism
         refuses it. On every device, so that one formula gives the bits of all.
         """
-        scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
-        y = (tf.cast(x, tf.float32) - self.moving_mean) * scale + self.beta
+        gamma, beta = self._affine()
+        scale = gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        y = (tf.cast(x, tf.float32) - self.moving_mean) * scale + beta
         return tf.cast(y, x.dtype)
+
+    def _affine(self):
+        """gamma and beta, or what stands for one that the layer does without."""
+        gamma = self.gamma if self.scale else tf.ones_like(self.moving_mean)
+        return gamma, self.beta if self.center else tf.zeros_like(self.moving_mean)
 
     def _fused(self, x, mean=None, variance=None):
         return tf.compat.v1.nn.fused_batch_norm(
             x,
-            self.gamma,
-            self.beta,
+            *self._affine(),
             mean,
             variance,
             epsilon=self.epsilon,
@@ -142,4 +155,100 @@ class FusedBatchNorm(keras.layers.Layer):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
             "gamma_initializer": keras.initializers.serialize(self.gamma_initializer),
+            "center": self.center,
+            "scale": self.scale,
         }
+
+
+@keras.saving.register_keras_serializable(package="samestep")
+class LayerScale(keras.layers.Layer):
+    """[.., C] times a learned factor for each channel (Touvron et al. 2021, arXiv:2103.17239)."""
+
+    def __init__(self, start: float, **kwargs):
+        super().__init__(**kwargs)
+        self.start = start
+
+    def build(self, input_shape):
+        self.factor = self.add_weight(
+            shape=(input_shape[-1],),
+            name="factor",
+            initializer=keras.initializers.Constant(self.start),
+        )
+
+    def call(self, x):
+        return x * self.factor
+
+    def get_config(self):
+        return {**super().get_config(), "start": self.start}
+
+
+@keras.saving.register_keras_serializable(package="samestep")
+class ClassToken(keras.layers.Layer):
+    """[M, N, C] -> [M, 1 + N, C]: a learned token in front, and learned positions added to all."""
+
+    def build(self, input_shape):
+        _, length, width = input_shape
+        small = keras.initializers.TruncatedNormal(stddev=0.02)
+        self.token = self.add_weight(shape=(1, 1, width), name="token", initializer="zeros")
+        self.positions = self.add_weight(
+            shape=(1, 1 + length, width), name="positions", initializer=small
+        )
+
+    def call(self, x):
+        token = tf.repeat(tf.convert_to_tensor(self.token), tf.shape(x)[0], axis=0)
+        return tf.concat([token, x], axis=1) + self.positions
+
+    def compute_output_shape(self, input_shape):
+        images, length, width = input_shape
+        return (images, 1 + length, width)
+
+
+def drop_rates(highest: float, blocks: int) -> list[float]:
+    """The rates of stochastic depth, which grow evenly from 0 (Huang et al. 2016, eq. 4)."""
+    return [highest * number / max(1, blocks - 1) for number in range(blocks)]
+
+
+def drop_path(x: keras.KerasTensor, rate: float, name: str) -> keras.KerasTensor:
+    """Stochastic depth (Huang et al. 2016, arXiv:1603.09382): a whole image's change, or none."""
+    shape = (None, *(1 for _ in x.shape[1:]))
+    return keras.layers.Dropout(rate, noise_shape=shape, name=name)(x)
+
+
+def with_fused_norms(model: keras.Model) -> keras.Model:
+    """The model with FusedBatchNorm for each of Keras' BatchNorms over images, weights included.
+
+    Keras' own emits no fused op, and keeps float32 activations under mixed precision. One that
+    normalises over another axis, or whose weights have a regulariser or a constraint, stays. All
+    other layers are the model's own.
+    """
+    kept = ("name", "dtype", "momentum", "epsilon", "gamma_initializer", "center", "scale")
+
+    def fused(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if not _has_fused_twin(layer):
+            return layer
+        settings = layer.get_config()
+        twin = FusedBatchNorm(**{name: settings[name] for name in kept}, trainable=layer.trainable)
+        twin.build(layer.input.shape)
+        twin.set_weights(layer.get_weights())
+        return twin
+
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(layer, FusedBatchNorm):
+            kwargs.pop("mask", None)  # which Keras' own takes, and no image has
+        return layer(*args, **kwargs)
+
+    return keras.models.clone_model(model, call_function=call, clone_function=fused)
+
+
+def _has_fused_twin(layer: keras.layers.Layer) -> bool:
+    if type(layer) is not keras.layers.BatchNormalization or layer.synchronized:
+        return False
+    special = (layer.beta_initializer, layer.moving_mean_initializer)
+    usual = all(isinstance(each, keras.initializers.Zeros) for each in special)
+    plain = not any(
+        (
+            *(layer.beta_regularizer, layer.gamma_regularizer),
+            *(layer.beta_constraint, layer.gamma_constraint),
+        )
+    )
+    return usual and plain and len(layer.input.shape) == 4 and layer.axis in (-1, 3)

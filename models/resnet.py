@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import keras
 
-from models.layers import FusedBatchNorm, Pixels
+from models.layers import FusedBatchNorm, Pixels, drop_path, drop_rates
 
 Tensor: TypeAlias = keras.KerasTensor
 
@@ -15,12 +15,14 @@ def resnet(
     input_shape: tuple[int, int, int],
     num_classes: int,
     dropout: float = 0.0,
+    stochastic_depth: float = 0.0,
     input_dtype: str = "uint8",
     pixels: str = "imagenet",
     *,
     name: str,
-    block: Callable[[Tensor, int, int, str, str], Tensor],
+    block: Callable[..., Tensor],
     depths: tuple[int, ...],
+    tweaked: bool = False,
     zero_last_gamma: bool = True,
 ) -> keras.Model:
     """input_dtype[M, S, S, 3] -> logits float32[M, num_classes].
@@ -28,18 +30,33 @@ def resnet(
     The published stem (7x7 with stride 2, 3x3 max pooling with stride 2) at every size: 32
     pixels end as 1x1, and work. Padding is "same", which at even sizes puts the odd pixel right
     and below where Caffe and torch pad evenly; the sizes of all layers are the published ones.
+    `tweaked`: variant d of He et al. 2019 (arXiv:1812.01187, fig. 2): a stem of three 3x3
+    convolutions, and 2x2 means in front of the 1x1 of a shortcut in place of its stride.
     `zero_last_gamma`: every block starts as the identity (Goyal et al. 2017, arXiv:1706.02677,
-    sec. 5.1, as is the classifier's deviation of 0.01).
+    sec. 5.1, as is the classifier's deviation of 0.01). `stochastic_depth`: the rate of the last
+    block; it grows from 0 with the depth.
     """
     last_gamma = "zeros" if zero_last_gamma else "ones"
     image = keras.Input(input_shape, dtype=input_dtype, name="image")
     x = Pixels(pixels, name="pixels")(image)
-    x = _relu(_conv_norm(x, 64, 7, "stem", stride=2), "stem")
+    if tweaked:
+        for number, (filters, stride) in enumerate([(32, 2), (32, 1), (64, 1)], start=1):
+            x = _relu(_conv_norm(x, filters, 3, f"stem_{number}", stride=stride), f"stem_{number}")
+    else:
+        x = _relu(_conv_norm(x, 64, 7, "stem", stride=2), "stem")
     x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+    rates = iter(drop_rates(stochastic_depth, sum(depths)))
     for stage, depth in enumerate(depths):
         for index in range(depth):
-            stride = 2 if stage > 0 and index == 0 else 1
-            x = block(x, 64 * 2**stage, stride, last_gamma, f"stage{stage + 1}_block{index + 1}")
+            x = block(
+                x,
+                64 * 2**stage,
+                2 if stage > 0 and index == 0 else 1,
+                last_gamma,
+                f"stage{stage + 1}_block{index + 1}",
+                tweaked=tweaked,
+                drop=next(rates),
+            )
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
     logits = keras.layers.Dense(
@@ -51,30 +68,45 @@ def resnet(
     return keras.Model(image, logits, name=name)
 
 
-def basic(x: Tensor, filters: int, stride: int, last_gamma: str, name: str) -> Tensor:
+def basic(
+    x: Tensor, filters: int, stride: int, last_gamma: str, name: str, tweaked: bool, drop: float
+) -> Tensor:
     """Two 3x3 convolutions: [M, H, W, C] -> [M, H / stride, W / stride, filters]."""
-    shortcut = _shortcut(x, filters, stride, name)
+    shortcut = _shortcut(x, filters, stride, name, tweaked)
     x = _relu(_conv_norm(x, filters, 3, f"{name}_1", stride=stride), f"{name}_1")
     x = _conv_norm(x, filters, 3, f"{name}_2", gamma=last_gamma)
-    return _relu(keras.layers.Add(name=f"{name}_add")([shortcut, x]), name)
+    return _add(shortcut, x, name, drop)
 
 
-def bottleneck(x: Tensor, filters: int, stride: int, last_gamma: str, name: str) -> Tensor:
+def bottleneck(
+    x: Tensor, filters: int, stride: int, last_gamma: str, name: str, tweaked: bool, drop: float
+) -> Tensor:
     """1x1, 3x3, 1x1: [M, H, W, C] -> [M, H / stride, W / stride, 4 * filters].
 
     The stride is in the 3x3 (v1.5, Goyal et al. 2017); in the paper's 1x1 it drops 3/4 of the
     input unseen.
     """
-    shortcut = _shortcut(x, 4 * filters, stride, name)
+    shortcut = _shortcut(x, 4 * filters, stride, name, tweaked)
     x = _relu(_conv_norm(x, filters, 1, f"{name}_1"), f"{name}_1")
     x = _relu(_conv_norm(x, filters, 3, f"{name}_2", stride=stride), f"{name}_2")
     x = _conv_norm(x, 4 * filters, 1, f"{name}_3", gamma=last_gamma)
+    return _add(shortcut, x, name, drop)
+
+
+def _add(shortcut: Tensor, x: Tensor, name: str, drop: float) -> Tensor:
+    if drop:
+        x = drop_path(x, drop, f"{name}_drop")
     return _relu(keras.layers.Add(name=f"{name}_add")([shortcut, x]), name)
 
 
-def _shortcut(x: Tensor, filters: int, stride: int, name: str) -> Tensor:
+def _shortcut(x: Tensor, filters: int, stride: int, name: str, tweaked: bool) -> Tensor:
     if x.shape[-1] == filters and stride == 1:
         return x
+    if tweaked and stride > 1:
+        x = keras.layers.AveragePooling2D(
+            stride, strides=stride, padding="same", name=f"{name}_shortcut_pool"
+        )(x)
+        stride = 1
     return _conv_norm(x, filters, 1, f"{name}_shortcut", stride=stride)
 
 
@@ -98,5 +130,18 @@ def _relu(x: Tensor, name: str) -> Tensor:
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 
-resnet18 = partial(resnet, name="resnet18", block=basic, depths=(2, 2, 2, 2))
-resnet50 = partial(resnet, name="resnet50", block=bottleneck, depths=(3, 4, 6, 3))
+# The published variants: block, and blocks of each stage.
+_SHAPES: dict[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
+    "resnet18": (basic, (2, 2, 2, 2)),
+    "resnet34": (basic, (3, 4, 6, 3)),
+    "resnet50": (bottleneck, (3, 4, 6, 3)),
+    "resnet101": (bottleneck, (3, 4, 23, 3)),
+    "resnet152": (bottleneck, (3, 8, 36, 3)),
+}
+RESNETS: dict[str, Callable[..., keras.Model]] = {
+    name + suffix: partial(
+        resnet, name=name + suffix, block=block, depths=depths, tweaked=suffix == "d"
+    )
+    for suffix in ("", "d")
+    for name, (block, depths) in _SHAPES.items()
+}

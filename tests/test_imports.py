@@ -15,6 +15,7 @@ JOINS = {
     for name in (
         *(
             "assembly",
+            "tracing",
             "data",
             "loop",
             "transfer",
@@ -31,19 +32,25 @@ JOINS = {
 LEAF_IMPORTS = {
     "trainer.audit": {"trainer.axes.", "trainer.internals"},
     "trainer.axes.": {"trainer.axes."},
-    "trainer.config": {"input.config", "models.config"},
+    "trainer.config": {"input.config", "models.config", "trainer.recipe"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},
     "trainer.provenance": {"models.source", "trainer.config"},
     "trainer.losses": {"trainer.internals"},
-    "trainer.optimizers": {"trainer.config"},
+    "trainer.optimizers": {"trainer.lars", "trainer.recipe"},
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},
-    "trainer.checkpoint": {"trainer.internals", "trainer.run_dir", "trainer.state"},
-    "trainer.step": {
-        *("trainer.audit", "trainer.fixed_point", "trainer.internals", "trainer.losses"),
-        *("trainer.micro_batch", "trainer.sums"),
+    "trainer.checkpoint": {
+        *("trainer.averages", "trainer.internals", "trainer.loss_scale", "trainer.run_dir"),
+        "trainer.state",
     },
-    "trainer.micro_batch": {"trainer.audit", "trainer.internals", "trainer.losses", "trainer.sums"},
+    "trainer.step": {
+        *("trainer.audit", "trainer.averages", "trainer.fixed_point", "trainer.internals"),
+        *("trainer.losses", "trainer.micro_batch", "trainer.state", "trainer.sums"),
+    },
+    "trainer.micro_batch": {
+        *("trainer.audit", "trainer.internals", "trainer.loss_scale", "trainer.losses"),
+        "trainer.sums",
+    },
     "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.skips": {"trainer.fixed_point", "trainer.step"},
     "trainer.sums": {"trainer.fixed_point"},

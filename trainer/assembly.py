@@ -2,29 +2,22 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from input import order, pipeline
+from input import order
 from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
 from input.manifest import Manifest
 from input.native import library
-from input.order import Plan
 from input.reader import RecordReader
 from input.splits import TRAIN, VALIDATION
 from models.build import build_model
-from models.inspection import assigned_variables
-from trainer import data, internals, optimizers, provenance, run_dir, step
-from trainer.averages import Averages
+from trainer import data, optimizers, provenance, run_dir
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
 from trainer.errors import TrainerError
-from trainer.loss_scale import LossScale
-from trainer.micro_batch import MicroBatch
 from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
 from trainer.workers.discovery import Cluster
@@ -135,107 +128,6 @@ def on_gpus(job: Job, inputs: InputConfig, gpus: int) -> Job:
         strategy=strategy,
         model=model,
     )
-
-
-@dataclass(frozen=True)
-class Training:
-    """A job's step, and what it is made of."""
-
-    plan: Plan
-    schedule: optimizers.Schedule
-    optimizer: keras.optimizers.Optimizer
-    micro_batch: MicroBatch
-    averages: Averages | None
-    train: step.Train
-
-
-def training(job: Job) -> Training:
-    """The step of a job. Raises InputError where its batch does not fit its devices."""
-    config = job.config
-    replicas = job.strategy.num_replicas_in_sync
-    plan = order.plan(config.input, job.readers[TRAIN].records, replicas)
-    order.local_replicas(plan, job.workers.count)
-    schedule = optimizers.build_schedule(config.optimizer, plan.steps_per_epoch, config.run.epochs)
-    with job.strategy.scope():
-        optimizer = optimizers.build_optimizer(config.optimizer, job.model)
-        loss_scale = LossScale() if config.run.precision == "float16" else None
-        its_micro_batch = micro_batch(
-            job.model, plan, config, job.definition.class_weights, loss_scale
-        )
-    averages = averages_of(job.model, config, job.strategy)
-    train = step.build_train(
-        job.strategy,
-        its_micro_batch,
-        optimizer,
-        schedule,
-        clip_norm=config.optimizer.clip_norm,
-        averages=averages,
-    )
-    return Training(plan, schedule, optimizer, its_micro_batch, averages, train)
-
-
-def averages_of(
-    model: keras.Model, config: ResolvedConfig, strategy: tf.distribute.Strategy
-) -> Averages | None:
-    """Of what training changes in a model; None where --ema_decay asks for none."""
-    if not config.optimizer.ema_decay:
-        return None
-    assigned = assigned_variables(model, config.input.micro_batch_size)
-    statistics = [v for v in assigned if not internals.is_seed(v)]
-    with strategy.scope():
-        return Averages(
-            strategy, [*model.trainable_variables, *statistics], config.optimizer.ema_decay
-        )
-
-
-def micro_batch(
-    model: keras.Model,
-    plan: Plan,
-    config: Config,
-    class_weights: Sequence[float] = (),
-    loss_scale: LossScale | None = None,
-) -> MicroBatch:
-    """What a micro-batch of a run computes. Raises ModelError, TrainerError."""
-    return MicroBatch(
-        model,
-        statistics=statistics(model, plan),
-        images_per_step=plan.images_per_step,
-        micro_batches=plan.micro_batches,
-        seed=config.run.seed,
-        label_smoothing=config.optimizer.label_smoothing,
-        reduction=config.run.reduction,
-        class_weights=class_weights,
-        loss_scale=loss_scale,
-    )
-
-
-def statistics(model: keras.Model, plan: Plan) -> list[keras.Variable]:
-    """The moving statistics that a model assigns in training. Raises ModelError."""
-    assigned = assigned_variables(model, plan.images_per_micro_batch)
-    return [variable for variable in assigned if not internals.is_seed(variable)]
-
-
-def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator[Any]:
-    """A distributed iterator over the training micro-batches from a step on."""
-    return iter(
-        job.strategy.distribute_datasets_from_function(
-            lambda _: pipeline.train(
-                job.config.input,
-                job.readers[TRAIN],
-                plan,
-                seed=job.config.run.seed,
-                first_step=first_step,
-                worker=job.workers.index,
-                worker_count=job.workers.count,
-            )
-        )
-    )
-
-
-def trace(training: Training, iterator: Iterator[Any]) -> Any:
-    """The concrete function of a step, whatever its numbers."""
-    zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
-    return training.train.get_concrete_function(iterator, zero, one)
 
 
 def new_model(config: Config, inputs: ResolvedInput, classes: int, dtype: str) -> keras.Model:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from input import pipeline
 from input.splits import TRAIN
 from models import pixels
-from trainer import assembly, audit, gpus, links, placement, run_dir, transfer
+from trainer import assembly, audit, gpus, links, placement, run_dir, tracing, transfer
 from trainer.assembly import Job
 from trainer.config import Config, Hardware
 from trainer.errors import TrainerError
@@ -32,15 +32,15 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
         yield "run", f"{config.run.run_dir} holds this run"
     elif transferred := transfer.transfer(job, first):
         yield from transferred.rows()
-    training = assembly.training(job)
+    training = tracing.training(job)
     plan, train = training.plan, training.train
     yield "batch", f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step"
     yield "pixels", pixels.shown(job.model)
     if job.strategy.num_replicas_in_sync > 1:
         yield "all-reduce", _all_reduce(job, training.micro_batch.layout, hardware)
-    iterator = assembly.micro_batches(job, plan, first_step=0)
+    iterator = tracing.micro_batches(job, plan, first_step=0)
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
-    walked = audit.audit(assembly.trace(training, iterator), job.model)
+    walked = audit.audit(tracing.trace(training, iterator), job.model)
     yield (
         "audit",
         f"{walked.operations} operations from the pipeline to {', '.join(walked.layers)}, none of "
@@ -56,9 +56,9 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
 
 def _on_gpus(job: assembly.Job) -> str:
     """How the step would run on a job's GPUs. Raises TrainerError where a part of it would not."""
-    training = assembly.training(job)
-    iterator = assembly.micro_batches(job, training.plan, first_step=0)
-    found = placement.examine(assembly.trace(training, iterator), len(job.devices))
+    training = tracing.training(job)
+    iterator = tracing.micro_batches(job, training.plan, first_step=0)
+    found = placement.examine(tracing.trace(training, iterator), len(job.devices))
     wrong = [*found.without_kernel, *found.on_host, *found.batch]
     if wrong:
         raise TrainerError(

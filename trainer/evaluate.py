@@ -15,7 +15,8 @@ from input.foundation.text import one_line
 from input.order import EvaluationPlan
 from input.reader import Reader
 from input.splits import VALIDATION
-from trainer import assembly, provenance, run_dir, step
+from trainer import assembly, provenance, run_dir, step, tracing
+from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware, RunDefinition
 from trainer.errors import TrainerError
@@ -146,7 +147,7 @@ def restore(
     weights: auto is averaged where the run has averages, which is what they are for. Raises
     TrainerError.
     """
-    averages = assembly.averages_of(model, first.config, strategy)
+    averages = tracing.averages_of(model, first.config, strategy)
     if weights == "averaged" and averages is None:
         raise TrainerError(
             f"{folder} has no averages of its weights: --ema_decay was 0. Leave --weights out."
@@ -157,6 +158,27 @@ def restore(
         return found, False
     averages.replace_weights()
     return found, True
+
+
+def evaluated(
+    state: State, evaluation: Callable[[], EvaluationResult], averages: Averages | None
+) -> State:
+    """A checkpoint with the evaluations of its weights and, where it has them, their averages."""
+    of_weights = evaluation()
+    if averages is None:
+        return state.evaluated(of_weights, None)
+    with averages.in_place():
+        return state.evaluated(of_weights, evaluation())
+
+
+def stops_early(state: State, stop_after: int | None, is_early: bool) -> str:
+    """What is to be said where --stop_after ends a run at an evaluated checkpoint; else ""."""
+    if not is_early or stop_after is None or state.since_best < stop_after:
+        return ""
+    return (
+        f"--stop_after={stop_after}: no evaluation since {state.best:.4f} was better, and "
+        f"{state.since_best} were made; the run ends at step {state.step}"
+    )
 
 
 def worst_classes(result: EvaluationResult, classes: Sequence[str]) -> Iterator[str]:

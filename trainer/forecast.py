@@ -12,7 +12,7 @@ from input import order, pipeline
 from input.manifest import INDEX_BYTES
 from input.order import Plan
 from input.splits import TRAIN, VALIDATION
-from trainer import assembly, data
+from trainer import assembly, data, tracing
 from trainer.config import Config
 from trainer.workers.strategy import hide_gpus
 
@@ -62,7 +62,7 @@ def forecast(
     plan = order.plan(inputs, records, replicas)
     dtype = np.dtype(manifest.schema.raw_dtype or np.uint8)
     model = assembly.new_model(config, inputs, len(manifest.classes), dtype.name)
-    layout = assembly.micro_batch(model, plan, config).layout
+    layout = tracing.micro_batch(model, plan, config).layout
     parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
     record_bytes = sum(shard.bytes for shard in manifest.shards) / manifest.records
     pixels_bytes = inputs.image_size**2 * 3 * dtype.itemsize

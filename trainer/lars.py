@@ -45,7 +45,7 @@ class Lars(keras.optimizers.Optimizer):
         rate = ops.cast(learning_rate, variable.dtype)
         velocity = self.velocities[self._get_variable_index(variable)]
         if self._use_weight_decay(variable):
-            weight_norm, norm = ops.norm(variable), ops.norm(gradient)
+            weight_norm, norm = _norm(variable), _norm(gradient)
             scale = self.trust * weight_norm / (norm + self.decay * weight_norm)
             scale = ops.where(ops.logical_and(weight_norm > 0, norm > 0), scale, 1.0)
             gradient = scale * (gradient + self.decay * variable)
@@ -61,3 +61,8 @@ class Lars(keras.optimizers.Optimizer):
             "weight_decay": self.decay,
             "trust": self.trust,
         }
+
+
+def _norm(x: Any) -> Any:
+    """The Euclidean norm of all numbers; Keras' own takes no more than two axes."""
+    return ops.sqrt(ops.sum(ops.square(x)))

@@ -13,15 +13,26 @@ import tensorflow as tf
 
 from input import order, pipeline
 from input.splits import TRAIN, VALIDATION
-from trainer import assembly, audit, cards, crosscheck, evaluate, run_dir, step, transfer
-from trainer.assembly import Job, Training
-from trainer.averages import Averages
+from trainer import (
+    assembly,
+    audit,
+    calendar,
+    cards,
+    crosscheck,
+    evaluate,
+    run_dir,
+    step,
+    tracing,
+    transfer,
+)
+from trainer.assembly import Job
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import PreemptedError, TrainerError
 from trainer.monitor import Monitor
 from trainer.skips import Skips
-from trainer.state import EvaluationResult, State
+from trainer.state import State
+from trainer.tracing import Training
 from trainer.workers import preemption, progress
 from trainer.workers.agreement import Sync, Workers, naming_lost_workers
 from trainer.workers.preemption import Stop
@@ -40,7 +51,7 @@ def fit(config: Config, hardware: Hardware) -> State:
     first = run_dir.find(folder)
     with naming_lost_workers():
         job = assembly.begin(config, hardware, first)
-        training = assembly.training(job)
+        training = tracing.training(job)
         workers, own = job.workers, job.definition
         lock = run_dir.lock(folder) if workers.chief else nullcontext()
         with preemption.watched() as stop, lock:
@@ -79,10 +90,11 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
     evaluation = evaluate.build_evaluation(
         job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
     )
-    iterator = assembly.micro_batches(job, plan, done)
-    trace = assembly.trace(training, iterator)
+    iterator = tracing.micro_batches(job, plan, done)
+    trace = tracing.trace(training, iterator)
     pace = Pace(run.steps_per_call, run.stall_seconds)
-    budget, clock = job.config.input.max_bad_records, SaveClock(run.checkpoint_every_minutes)
+    budget = job.config.input.max_bad_records
+    clock = calendar.SaveClock(run.checkpoint_every_minutes)
     sync = Sync(workers, pace, lambda: stop.requested, clock.due, reader.bad_records, budget)
 
     compare = _comparison(job, training)
@@ -95,18 +107,18 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 if state.evaluation is None:
                     steps = job.readers[VALIDATION].records / plan.images_per_step
                     with bounded(pace.limit(2 * steps), f"The evaluation at {done} stalled."):
-                        state = _evaluated(state, evaluation, training.averages)
+                        state = evaluate.evaluated(state, evaluation, training.averages)
                     if workers.chief:
                         checkpoints.note(state)
                 monitor.evaluation(state)
-                if ended := _stops_early(state, run.stop_after, done < total_steps):
+                if ended := evaluate.stops_early(state, run.stop_after, done < total_steps):
                     monitor.say(ended)
                     break
             if done == total_steps:
                 break
             if state and state.step == done and sync.sync():  # during the start or the evaluation
                 raise _preempted(stop, done, total_steps)
-            end = next_stop(
+            end = calendar.next_stop(
                 done,
                 total_steps,
                 run.log_every_steps,
@@ -120,7 +132,7 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
             monitor.training(done, summary(rows, training.schedule))
             monitor.bad_records(reader.bad_records)
             skips.note(rows.history)
-            if due(done, job.compare_every) and not rows.stopping:
+            if calendar.due(done, job.compare_every) and not rows.stopping:
                 with (
                     bounded(pace.limit(1), f"The comparison of the replicas at {done} stalled."),
                     pipeline.naming_bad_records(reader),
@@ -130,7 +142,7 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 rows.stopping
                 or sync.saving
                 or done % plan.steps_per_epoch == 0
-                or due(done, run.checkpoint_every_steps)
+                or calendar.due(done, run.checkpoint_every_steps)
             ):
                 with bounded(pace.limit(0), f"The checkpoint of step {done} stalled."):
                     state = _save(checkpoints, done, job, state)
@@ -144,21 +156,6 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
         model = job.config.model.model
         monitor.card("finished", cards.end_rows(folder, state, checkpoints.best(), model))
     return state
-
-
-class SaveClock:
-    """Says when a checkpoint is due by time. A save changes nothing: the moment is free."""
-
-    def __init__(self, minutes: float):
-        """0 minutes: never."""
-        self._seconds = 60 * minutes
-        self.restart()
-
-    def due(self) -> bool:
-        return 0 < self._seconds <= time.monotonic() - self._start
-
-    def restart(self) -> None:
-        self._start = time.monotonic()
 
 
 class Rows(NamedTuple):
@@ -207,16 +204,6 @@ def summary(rows: Rows, schedule: Callable[[tf.Tensor], tf.Tensor]) -> dict[str,
         "images_per_second": float(history.images.sum() / rows.seconds),
         "seconds_per_step": rows.seconds / steps,
     }
-
-
-def due(done: int, every: int | None) -> bool:
-    """Whether something that happens every so many steps happens after this one."""
-    return every is not None and done % every == 0
-
-
-def next_stop(done: int, total: int, *periods: int | None) -> int:
-    """The next step after which anything is due: the nearest multiple of a period, or the end."""
-    return min(total, *(done - done % every + every for every in periods if every))
 
 
 def _preempted(stop: Stop, done: int, total: int) -> PreemptedError:
@@ -281,27 +268,6 @@ def _define(
     if job.workers.chief and now != first:
         run_dir.save(Path(job.config.run.run_dir), now)
     return now
-
-
-def _evaluated(
-    state: State, evaluation: Callable[[], EvaluationResult], averages: Averages | None
-) -> State:
-    """A checkpoint with the evaluations of its weights and, where it has them, their averages."""
-    of_weights = evaluation()
-    if averages is None:
-        return state.evaluated(of_weights, None)
-    with averages.in_place():
-        return state.evaluated(of_weights, evaluation())
-
-
-def _stops_early(state: State, stop_after: int | None, is_early: bool) -> str:
-    """What is to be said where --stop_after ends a run at an evaluated checkpoint; else ""."""
-    if not is_early or stop_after is None or state.since_best < stop_after:
-        return ""
-    return (
-        f"--stop_after={stop_after}: no evaluation since {state.best:.4f} was better, and "
-        f"{state.since_best} were made; the run ends at step {state.step}"
-    )
 
 
 def _save(checkpoints: Checkpoints, done: int, job: Job, before: State | None) -> State:

@@ -168,19 +168,19 @@ def build_schedule(config: ResolvedOptimizer, steps_per_epoch: int, epochs: int)
     drop_steps = max(1, round(config.step_epochs * steps_per_epoch))
     peak, final = config.learning_rate, config.final_fraction
 
+    down = {
+        "cosine": lambda done: 0.5 * (1.0 + tf.cos(math.pi * done)),
+        "linear": lambda done: 1.0 - done,
+        "polynomial": lambda done: (1.0 - done) ** config.schedule_power,
+    }
+
     def shape(step: tf.Tensor) -> tf.Tensor:
+        if config.schedule == "constant":
+            return tf.ones_like(step)
+        if config.schedule == "step":
+            return config.step_factor ** tf.floor(step / drop_steps)
         done = tf.clip_by_value((step - warmup_steps) / decay_steps, 0.0, 1.0)
-        match config.schedule:
-            case "cosine":
-                return final + (1.0 - final) * 0.5 * (1.0 + tf.cos(math.pi * done))
-            case "linear":
-                return final + (1.0 - final) * (1.0 - done)
-            case "polynomial":
-                return final + (1.0 - final) * (1.0 - done) ** config.schedule_power
-            case "step":
-                return config.step_factor ** tf.floor(step / drop_steps)
-            case "constant":
-                return tf.ones_like(step)
+        return final + (1.0 - final) * down[config.schedule](done)
 
     def learning_rate(step: tf.Tensor) -> tf.Tensor:
         step = tf.cast(step, tf.float32)

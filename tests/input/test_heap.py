@@ -49,7 +49,11 @@ def test_glibc_is_told_to_keep_them(monkeypatch):
     library = SimpleNamespace(mallopt=lambda *setting: calls.append(setting))
     monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: library)
     heap.keep_freed_pages()
-    assert calls == [(heap.TOP_PAD, 64 * 2**20)]
+    assert calls == [
+        (heap.TOP_PAD, 64 * 2**20),
+        (heap.TRIM_THRESHOLD, 2**31 - 1),
+        (heap.MMAP_MAX, 0),
+    ]
 
 
 def test_another_c_library_is_left_alone(monkeypatch):

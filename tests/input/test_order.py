@@ -143,29 +143,56 @@ def test_read_block_keeps_neighbours_together():
 
 def test_resolve_fills_in_what_is_unset():
     config = InputConfig(global_batch_size=64)
-    assert order.resolve(config, 28, replicas=4) == ResolvedInput(
+    assert order.resolve(config, 28) == ResolvedInput(
         global_batch_size=64,
-        micro_batch_size=16,
+        micro_batch_size=32,
         image_size=28,
+        augment="crop",
+        crop_min_area=0.7,
         decoder=library.resolve("auto"),
     )
     for records_size, image_size in ((None, 224), (1, 1), (224, 224), (225, 224), (500, 224)):
-        assert order.resolve(config, records_size, 1).image_size == image_size
+        assert order.resolve(config, records_size).image_size == image_size
+
+
+@pytest.mark.parametrize(
+    ("images", "found"), [(256, 32), (32, 32), (20, 20), (96, 32), (100, 25), (37, 1), (1, 1)]
+)
+def test_a_micro_batch_is_the_largest_divisor_up_to_32(images, found):
+    assert order.resolve(InputConfig(global_batch_size=images), None).micro_batch_size == found
+
+
+@pytest.mark.parametrize(
+    ("size", "augment", "area"),
+    [(28, "crop", 0.7), (127, "crop", 0.7), (128, "standard", 0.08), (224, "standard", 0.08)],
+)
+def test_small_images_are_cropped_less_and_not_mirrored(size, augment, area):
+    found = order.resolve(InputConfig(image_size=size), 64)
+    assert (found.augment, found.crop_min_area) == (augment, area)
+
+
+def test_a_larger_micro_batch_is_what_a_replica_has_of_a_step():
+    config = ResolvedInput(global_batch_size=64, micro_batch_size=16, image_size=28)
+    larger = [
+        order.larger_micro_batch(order.plan(config, 1000, replicas), config)
+        for replicas in (1, 2, 4)
+    ]
+    assert larger == [64, 32, None]
 
 
 def test_resolve_leaves_what_is_set():
     config = InputConfig(
-        global_batch_size=64, micro_batch_size=8, image_size=32, decoder="tensorflow"
+        global_batch_size=64,
+        micro_batch_size=8,
+        image_size=32,
+        augment="none",
+        crop_min_area=0.3,
+        decoder="tensorflow",
     )
-    # Whether 6 replicas are possible, plan() says.
-    assert order.resolve(config, 28, replicas=6) == ResolvedInput(**vars(config))
+    assert order.resolve(config, 28) == ResolvedInput(**vars(config))
 
 
 def test_an_uneven_batch_is_an_error_that_lists_what_is_even():
-    assert error(order.resolve, InputConfig(global_batch_size=12), None, replicas=5) == (
-        "12 images a step do not split evenly over 5 replicas; replica counts that do: "
-        "1, 2, 3, 4, 6, 12. Set --global_batch_size."
-    )
     assert error(make_plan, 1000, batch=256, micro_batch=64, replicas=6) == (
         "256 images a step in micro-batches of 64 do not split evenly over 6 replicas; replica "
         "counts that do: 1, 2, 4. Use one of these; a new run may set --micro_batch_size or "

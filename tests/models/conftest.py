@@ -9,9 +9,17 @@ from models.build import build_model
 from models.config import ModelConfig
 
 
-def made(model, *, size=32, dropout=0.0, pixels="auto", seed=1, **settings):
-    settings = {"input_shape": (size, size, 3), "num_classes": 10, **settings}
-    return build_model(ModelConfig(model, dropout, pixels), seed=seed, **settings)
+def made(model, *, size=32, seed=1, num_classes=10, input_dtype="uint8", **settings):
+    """settings: of ModelConfig, and the precision."""
+    precision = settings.pop("precision", "float32")
+    return build_model(
+        ModelConfig(model, **settings),
+        input_shape=settings.pop("input_shape", (size, size, 3)),
+        num_classes=num_classes,
+        input_dtype=input_dtype,
+        precision=precision,
+        seed=seed,
+    )
 
 
 def pixels(*shape):

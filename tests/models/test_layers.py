@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.layers import FusedBatchNorm, Pixels
+from models.layers import FusedBatchNorm, Pixels, with_fused_norms
 from tests.models.conftest import pixels
 
 
@@ -172,3 +172,50 @@ def test_the_first_gamma_survives_keras_serialization():
     norm = FusedBatchNorm.from_config(FusedBatchNorm(gamma_initializer="zeros").get_config())
     norm.build((None, 5, 5, 6))
     np.testing.assert_array_equal(norm.gamma, np.zeros(6))
+
+
+@pytest.mark.parametrize("name", ["MobileNetV2", "ResNet50V2", "InceptionV3"])
+def test_fused_norms_compute_what_keras_norms_do(name):
+    """InceptionV3's have no scale."""
+    keras.utils.set_random_seed(1)
+    theirs = getattr(keras.applications, name)(
+        weights=None, input_shape=(96, 96, 3), classes=5, classifier_activation=None
+    )
+    random = np.random.default_rng(0)
+    for v in theirs.variables:
+        if v.name in ("beta", "moving_mean"):
+            v.assign(random.normal(size=v.shape) * 0.1)
+        if v.name in ("gamma", "moving_variance"):
+            v.assign(random.uniform(0.5, 1.5, v.shape))
+    ours = with_fused_norms(theirs)
+    kinds = [type(layer) for layer in ours.layers]
+    assert keras.layers.BatchNormalization not in kinds and FusedBatchNorm in kinds
+    assert [v.path for v in ours.variables] == [v.path for v in theirs.variables]
+    image = random.normal(size=(4, 96, 96, 3)).astype(np.float32)
+    wanted = theirs(image, training=False).numpy()
+    tolerance = {"rtol": 1e-5, "atol": 1e-5 * np.abs(wanted).max()}
+    np.testing.assert_allclose(ours(image, training=False).numpy(), wanted, **tolerance)
+    # In training 50 norms by few numbers make a rounding large; the first sees none of that.
+    theirs(image, training=True), ours(image, training=True)
+    first = next(v.path for v in ours.variables if v.name == "moving_mean")
+    means = [next(v for v in each.variables if v.path == first).numpy() for each in (ours, theirs)]
+    np.testing.assert_allclose(*means, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"axis": 1}, {"beta_regularizer": "l2"}, {"gamma_constraint": "non_neg"}, {"synchronized": 1}],
+)
+def test_a_norm_without_a_fused_twin_stays(settings):
+    image = keras.Input((8, 8, 3))
+    norm = keras.layers.BatchNormalization(**settings)
+    model = keras.Model(image, norm(keras.layers.Conv2D(8, 3, padding="same")(image)))
+    assert with_fused_norms(model).layers[-1] is norm
+
+
+def test_a_frozen_norm_stays_frozen():
+    image = keras.Input((8, 8, 3))
+    norm = keras.layers.BatchNormalization(trainable=False)
+    model = with_fused_norms(keras.Model(image, norm(image)))
+    assert isinstance(model.layers[-1], FusedBatchNorm)
+    assert not model.trainable_variables

@@ -16,8 +16,20 @@ def imagenet_network(model):
 
 @pytest.mark.parametrize(
     ("model", "parameters"),
-    # The counts of torchvision's tables.
-    [("resnet18", 11_689_512), ("resnet50", 25_557_032)],
+    # The counts of torchvision's tables,
+    # of the d variants those of timm's.
+    [
+        ("resnet18", 11_689_512),
+        ("resnet34", 21_797_672),
+        ("resnet50", 25_557_032),
+        ("resnet101", 44_549_160),
+        ("resnet152", 60_192_808),
+        ("resnet18d", 11_708_744),
+        ("resnet34d", 21_816_904),
+        ("resnet50d", 25_576_264),
+        ("resnet101d", 44_568_392),
+        ("resnet152d", 60_212_040),
+    ],
 )
 def test_resnets_have_the_published_size(model, parameters):
     network = imagenet_network(model)
@@ -47,3 +59,16 @@ def test_every_stage_but_the_first_halves_the_image(block, channels, size, end):
     last = network.get_layer("stage2_block1_relu").output
     assert last.shape[1:] == (2 * end, 2 * end, channels)
     assert network(pixels(1, size, size, 3)).shape == (1, 10)
+
+
+def test_a_tweaked_shortcut_averages_what_a_stride_would_skip():
+    network = resnet((64, 64, 3), 10, name="tiny", block=basic, depths=(1, 1), tweaked=True)
+    assert network.get_layer("stage2_block1_shortcut_pool").output.shape[1:] == (8, 8, 64)
+    assert network.get_layer("stage2_block1_shortcut_conv").strides == (1, 1)
+    assert [network.get_layer(f"stem_{n}_conv").strides[0] for n in (1, 2, 3)] == [2, 1, 1]
+
+
+def test_stochastic_depth_grows_evenly_with_the_depth():
+    network = made("resnet18", stochastic_depth=0.7)
+    rates = [layer.rate for layer in network.layers if layer.name.endswith("_drop")]
+    np.testing.assert_allclose(rates, np.arange(1, 8) / 10)  # the first block has none

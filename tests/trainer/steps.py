@@ -10,7 +10,9 @@ from models.build import build_model
 from models.config import ModelConfig
 from models.layers import Pixels
 from tests.conftest import CLASSES
-from trainer import assembly, optimizers, step
+from trainer import optimizers, step, tracing
+from trainer.averages import Averages
+from trainer.loss_scale import LossScale
 from trainer.micro_batch import MicroBatch
 from trainer.recipe import OptimizerConfig, ResolvedOptimizer
 
@@ -35,24 +37,40 @@ OPTIMIZERS = {
 class Training:
     """A model, its optimizer and its step on some replicas, fed from real records."""
 
-    def __init__(self, strategy, reader, build, optimizer, inputs=INPUT, **settings):
+    def __init__(
+        self, strategy, reader, build, optimizer, inputs=INPUT, *, scaled=False, **settings
+    ):
+        """scaled: with a loss scale, as float16 has it."""
         self.strategy = strategy
         self.plan = order.plan(inputs, reader.records, strategy.num_replicas_in_sync)
         self.rate = optimizers.build_schedule(optimizer, self.plan.steps_per_epoch, epochs=4)
         with strategy.scope():
             self.model = build()
             self.optimizer = optimizers.build_optimizer(optimizer, self.model)
+            self.loss_scale = LossScale() if scaled else None
         self.micro_batch = MicroBatch(
             self.model,
-            statistics=assembly.statistics(self.model, self.plan),
+            statistics=tracing.statistics(self.model, self.plan),
             images_per_step=self.plan.images_per_step,
             micro_batches=self.plan.micro_batches,
             seed=5,
             label_smoothing=optimizer.label_smoothing,
+            loss_scale=self.loss_scale,
             **settings,
         )
+        self.averages = None
+        if optimizer.ema_decay:
+            changing = [*self.micro_batch.variables, *self.micro_batch.statistics]
+            with strategy.scope():
+                self.averages = Averages(strategy, changing, optimizer.ema_decay)
+            self.averages.start()
         self.train = step.build_train(
-            strategy, self.micro_batch, self.optimizer, self.rate, clip_norm=optimizer.clip_norm
+            strategy,
+            self.micro_batch,
+            self.optimizer,
+            self.rate,
+            clip_norm=optimizer.clip_norm,
+            averages=self.averages,
         )
         self.iterator = iter(
             strategy.distribute_datasets_from_function(
@@ -66,10 +84,14 @@ class Training:
         )
         return step.History(*(column.numpy() for column in history))
 
+    def _others(self) -> list[Averages | LossScale]:
+        return [part for part in (self.averages, self.loss_scale) if part is not None]
+
     def state(self) -> dict[str, np.ndarray]:
         """Weights, moving statistics and slots of every replica."""
         variables = [v for v in self.model.variables if v.name != "seed_generator_state"]
         variables += self.optimizer.variables
+        variables += [v for part in self._others() for v in part.layer.variables]
         found = {}
         for variable in variables:
             copies = self.strategy.experimental_local_results(variable.value)

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from input import order
 from input.config import ResolvedInput
 from input.errors import BadRecordError, InputError
 from input.native import library
 from tests.conftest import CLASSES, THREADS, error, rewrite
 from tests.trainer.conftest import HARDWARE, settings
-from trainer import assembly, run_dir
+from trainer import assembly, optimizers, run_dir, tracing
 from trainer.checkpoint import fingerprint
 from trainer.config import Hardware, ResolvedConfig, ResolvedRun
 
@@ -35,18 +36,22 @@ def refused(data_dir) -> str:
 def test_what_is_unset_is_resolved_by_records_and_hardware(data_dir):
     given = settings(data_dir)
     unset = replace(given, input=replace(given.input, micro_batch_size=None))
-    job = assembly.begin(unset, HARDWARE)
+    job = assembly.begin(unset, Hardware(virtual_cpus=1))
     assert type(job.config) is ResolvedConfig
     assert (type(job.config.input), type(job.config.run)) == (ResolvedInput, ResolvedRun)
-    assert job.config.input.micro_batch_size == 16  # 32 images, 2 replicas
+    assert job.config.input.micro_batch_size == 32  # the whole batch, on any hardware
     assert job.config.input.image_size == 16  # of the records
     assert job.config.run.intra_op_threads == THREADS
     assert job.model.input.shape == (None, 16, 16, 3)
     # Everything else is as it was given.
     for name, group in vars(given).items():
-        sizes = {"micro_batch_size": 16, "image_size": 16, "decoder": library.resolve("auto")}
-        resolved = sizes if name == "input" else {}
-        assert vars(getattr(job.config, name)) == vars(group) | resolved
+        if name == "input":
+            expected = order.resolve(unset.input, 16)
+        elif name == "optimizer":
+            expected = optimizers.resolve(group, given.input.global_batch_size, given.run.epochs)
+        else:
+            expected = group
+        assert vars(getattr(job.config, name)) == vars(expected)
 
 
 def test_a_definition_says_all_that_makes_the_run(data_dir):
@@ -145,19 +150,19 @@ def test_the_model_follows_from_the_seed_alone(data_dir):
 
 def test_a_batch_that_does_not_fit_the_devices_is_refused(data_dir):
     job = assembly.begin(settings(data_dir), Hardware(virtual_cpus=3))
-    said = error(assembly.training, job)
+    said = error(tracing.training, job)
     assert "do not split evenly over 3 replicas; replica counts that do: 1, 2, 4." in said
 
 
 def test_micro_batches_go_on_at_any_step(data_dir):
     """The third step is the third step, whatever was read before it."""
     job = assembly.begin(settings(data_dir), Hardware(virtual_cpus=1))
-    plan = assembly.training(job).plan
+    plan = tracing.training(job).plan
     assert (plan.steps_per_epoch, plan.micro_batches, plan.draws_per_step) == (5, 4, 4)
-    start = assembly.micro_batches(job, plan, 0)
+    start = tracing.micro_batches(job, plan, 0)
     for _ in range(2 * plan.draws_per_step):
         next(start)
-    later = assembly.micro_batches(job, plan, 2)
+    later = tracing.micro_batches(job, plan, 2)
     for _ in range(plan.draws_per_step):
         for one, other in zip(next(start), next(later), strict=True):
             np.testing.assert_array_equal(one, other)

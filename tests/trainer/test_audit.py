@@ -12,7 +12,7 @@ from models.config import ModelConfig
 from models.layers import Pixels
 from tests.conftest import CLASSES, error
 from tests.trainer.steps import Training, plain
-from trainer import assembly, audit, evaluate, optimizers, step
+from trainer import audit, evaluate, optimizers, step, tracing
 from trainer.audit import AuditError
 from trainer.micro_batch import MicroBatch
 
@@ -29,7 +29,7 @@ def audited(strategy, build, size=SIZE):
         optimizer = optimizers.build_optimizer(plain(optimizer="sgd"), model)
     micro_batch = MicroBatch(
         model,
-        statistics=assembly.statistics(model, plan),
+        statistics=tracing.statistics(model, plan),
         images_per_step=plan.images_per_step,
         micro_batches=4,
         seed=0,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.trainer.conftest import HARDWARE, settings
-from trainer import assembly, cards
+from trainer import assembly, cards, tracing
 from trainer.audit import Audit
 from trainer.state import EvaluationResult, State
 
@@ -19,7 +19,7 @@ def job(data_dir):
 
 
 def start(job, state=None, first=None) -> dict[str, str]:
-    plan = assembly.training(job).plan
+    plan = tracing.training(job).plan
     return dict(cards.start_rows(job, plan, FOUND, state, first or job.definition))
 
 
@@ -75,13 +75,13 @@ def test_the_first_twelve_of_many_classes_are_shown(job):
 
 
 def test_how_a_run_ended(tmp_path):
-    best = replace(STATE, step=5, evaluation=replace(STATE.evaluation, accuracy=0.95))
+    best = replace(STATE, step=5, evaluation=replace(STATE.evaluation, correct=10))
     rows = dict(cards.end_rows(tmp_path, STATE, best, "cnn"))
     own = dict(cards.end_rows(tmp_path, STATE, best, "net.py:build"))
     assert own == rows | {"export": f"{rows['export']} --model=net.py:build"}
     assert rows == {
         "result": "accuracy 0.9000 on 10/10, loss 0.250000",
-        "best": "accuracy 0.9500 on 10/10, loss 0.250000 at step 5",
+        "best": "accuracy 1.0000 on 10/10, loss 0.250000 at step 5",
         "weights": f"fingerprint {STATE.fingerprint}",
         "run": str(tmp_path),
         "watch": f"tensorboard --logdir {tmp_path}",

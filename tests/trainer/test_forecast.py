@@ -13,7 +13,7 @@ from input.manifest import Manifest, load_index
 from input.reader import RecordReader
 from models.config import ModelConfig
 from tests.conftest import THREADS, error
-from trainer import assembly
+from trainer import assembly, tracing
 from trainer.config import Config, Hardware, RunConfig
 from trainer.forecast import forecast, rows
 from trainer.recipe import OptimizerConfig
@@ -66,8 +66,8 @@ def test_the_all_reduce_is_that_of_the_traced_step(data_dir, reduction, monkeypa
         return original(self, operation, value)
 
     job = assembly.begin(chosen, Hardware(virtual_cpus=2))
-    training = assembly.training(job)
-    iterator = assembly.micro_batches(job, training.plan, 0)
+    training = tracing.training(job)
+    iterator = tracing.micro_batches(job, training.plan, 0)
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
     monkeypatch.setattr(tf.distribute.ReplicaContext, "all_reduce", all_reduce)
     training.train.get_concrete_function(iterator, zero, one)

@@ -109,6 +109,7 @@ def test_an_evaluation_is_a_line_of_numbers_and_a_line_of_words(tmp_path, capsys
         "epoch": 1.0,
         "validation/loss": 1.0,
         "validation/accuracy": 0.5,
+        "validation/mean_class_accuracy": None,  # a result without classes
         "validation/images": 10,
         "fingerprint": "abc",
     }

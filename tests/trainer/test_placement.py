@@ -14,7 +14,7 @@ from tensorflow.python.distribute.cross_device_utils import CollectiveReplicaLau
 from models.layers import Pixels
 from tests.conftest import CLASSES, THREADS, write_row
 from tests.trainer.steps import INPUT, OPTIMIZERS, Training, build
-from trainer import assembly, internals, placement
+from trainer import internals, placement, tracing
 from trainer.placement import Placement
 from trainer.workers.strategy import make_strategy
 
@@ -74,7 +74,7 @@ def test_everything_runs_on_gpus(gpus, reader, request, case):
     assert found.on_host == ()
     assert found.batch == ()
     assert found.reductions == ("int64" if reduction == "exact" else "float32",)
-    statistics = len(assembly.statistics(step.model, step.plan))
+    statistics = len(tracing.statistics(step.model, step.plan))
     assert found.kernels.ours <= MOST_OF_OURS + MOST_PER_STATISTIC * statistics
     assert found.kernels.model > found.kernels.ours - statistics
     # Besides one per call for each of its arguments and one per step for its condition, the host

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.trainer.steps import INPUT, OPTIMIZERS, Training, assert_same, build
-from trainer import audit, step
+from models.build import POLICIES
+from tests.trainer.steps import INPUT, OPTIMIZERS, Training, assert_same, build, plain
+from trainer import audit, optimizers, step
+from trainer.optimizers import OPTIMIZERS as TABLE
 
 CASES = [  # All others: test_invariance.py.
     ("cnn", "sgd", "float32"),
@@ -38,6 +40,42 @@ def test_replicas_do_not_change_a_bit(strategies, reader, name, optimizer, preci
                 np.testing.assert_array_equal(ours, theirs, field)
         assert_same(runs[1][0], runs[replicas][0])
     assert all(history.applied.all() for history in runs[1][1])
+
+
+EVERY = [(name, precision) for name in TABLE for precision in POLICIES]
+QUICK = [*((name, "float32") for name in TABLE), ("adamw", "bfloat16"), ("sgd", "float16")]
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [pytest.param(*case, marks=() if case in QUICK else pytest.mark.matrix) for case in EVERY],
+)
+def test_replicas_do_not_change_a_bit_of_any_optimizer(strategies, reader, name, precision):
+    """With averages, class weights, clipping, smoothing and, in float16, a loss scale."""
+    settings = plain(
+        optimizer=name,
+        learning_rate=optimizers.OPTIMIZERS[name].rate / 4,
+        clip_norm=0.5,
+        label_smoothing=0.1,
+        ema_decay=0.9,
+        nesterov=True,
+    )
+    runs = []
+    for strategy in strategies.values():
+        training = Training(
+            strategy,
+            reader,
+            build("cnn", precision, size=8),
+            settings,
+            replace(INPUT, image_size=8),
+            class_weights=(0.5, 1.0, 2.0),
+            scaled=precision == "float16",
+        )
+        history = training.run(0, 6)
+        assert history.applied.sum() >= 3  # float16 finds its scale first
+        runs.append(training.state() | {f"history/{k}": v for k, v in history._asdict().items()})
+    assert_same(runs[0], runs[1])
+    assert_same(runs[0], runs[2])
 
 
 def test_replicas_do_not_change_a_bit_of_mixed_images(strategies, reader):

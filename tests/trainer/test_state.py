@@ -13,7 +13,7 @@ from trainer.state import EvaluationResult, State
     [
         (
             EvaluationResult(0.5, 971, 1000, 1000),
-            "accuracy 0.9712 on 1000/1000, loss 0.500000",
+            "accuracy 0.9710 on 1000/1000, loss 0.500000",
         ),
         (
             EvaluationResult(0.5, 1, 2, 3),

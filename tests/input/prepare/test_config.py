@@ -4,7 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from input.config import InputConfig, ResolvedInput
+from input.config import ResolvedInput
+from input.native import library
 from input.prepare.config import IndexConfig, ShowConfig, VerifyConfig, WriteConfig
 from tests.conftest import error
 
@@ -110,9 +111,11 @@ def test_wrong_settings_of_show(settings, words):
 def test_what_is_shown_is_augmented_as_in_training():
     config = ShowConfig("x", image_size=7, augment="trivial", crop_min_area=0.5, eval_crop=0.9)
     assert config.views() == ResolvedInput(
-        micro_batch_size=InputConfig.global_batch_size,
+        micro_batch_size=32,
         image_size=7,
         augment="trivial",
         crop_min_area=0.5,
         eval_crop=0.9,
+        decoder=library.resolve("auto"),
     )
+    assert ShowConfig("x").views().augment == "crop"

@@ -1,0 +1,28 @@
+"""When something of a run is due: by steps, or by the clock."""
+
+import time
+
+
+def due(done: int, every: int | None) -> bool:
+    """Whether something that happens every so many steps happens after this one."""
+    return every is not None and done % every == 0
+
+
+def next_stop(done: int, total: int, *periods: int | None) -> int:
+    """The next step after which anything is due: the nearest multiple of a period, or the end."""
+    return min(total, *(done - done % every + every for every in periods if every))
+
+
+class SaveClock:
+    """Says when a checkpoint is due by time. A save changes nothing: the moment is free."""
+
+    def __init__(self, minutes: float):
+        """0 minutes: never."""
+        self._seconds = 60 * minutes
+        self.restart()
+
+    def due(self) -> bool:
+        return 0 < self._seconds <= time.monotonic() - self._start
+
+    def restart(self) -> None:
+        self._start = time.monotonic()
