@@ -55,30 +55,73 @@ def build_model(
 
     Raises ModelError for a model that does not exist, cannot be built or returns no logits.
     """
-    name, asked = config.model, config.pixels
     if input_dtype != "uint8":
-        _check_floats(input_dtype, asked)
-    mode: str | None
+        _check_floats(input_dtype, config.pixels)
     with _building(precision, seed):
-        given = _own_settings(config)
-        if name in MODELS:
-            with _reasons(name, input_shape):
-                return MODELS[name](input_shape, num_classes, input_dtype=input_dtype, **given)
-        if name.startswith("keras:"):
-            model, mode = _application(name, input_shape, num_classes)
-        elif re.fullmatch(f"{own.IN_MODULE}|{own.IN_FILE}", name):
-            model = own.build(name, input_shape, num_classes)
-            mode = _own_mode(name, own.integer_input(model), input_dtype, asked)
-        else:
-            raise ModelError(
-                f"There is no model {name!r}.{did_you_mean(name, MODELS)} Models: "
-                f"{', '.join(MODELS)}, keras:NAME for one of keras.applications, "
-                "path/to/file.py:function or package.module:function for your own."
-            )
-        if mode is not None and asked != "auto":
-            mode = asked
+        model = _built(config, input_shape, input_dtype, num_classes)
+    if config.freeze:
+        _freeze(model, config)
+    return model
+
+
+def bare(config: ModelConfig, input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """The network of --model as Keras or the user builds it, for a file of its weights.
+
+    For our own the whole model; for others without pixels in front and float32 behind, and with
+    Keras' norms.
+    """
+    with _building("float32", seed=0), _reasons(config.model, input_shape):
+        if config.model in MODELS:
+            return MODELS[config.model](input_shape, num_classes)
+        if config.model.startswith("keras:"):
+            return _network(config.model, input_shape, num_classes)
+        return own.build(config.model, input_shape, num_classes)
+
+
+def _freeze(model: keras.Model, config: ModelConfig) -> None:
+    """Makes layers constant, by their names. Raises ModelError where none is, or all are."""
+    found = [
+        layer
+        for layer in internals.all_layers(model)
+        if layer.weights
+        and not isinstance(layer, keras.Model)
+        and re.search(config.freeze, layer.name)
+    ]
+    for layer in found:
+        layer.trainable = False
+    if not found or not model.trainable_variables:
+        which = "every layer" if found else "no layer with weights"
+        names = [each.name for each in internals.all_layers(model) if each.weights]
+        raise ModelError(
+            f"--freeze={config.freeze} is found in {which} of {config.model}; its layers are "
+            f"{', '.join(names[1:4])}, .., {names[-1]}."
+        )
+
+
+def _built(
+    config: ModelConfig, input_shape: tuple[int, int, int], input_dtype: str, num_classes: int
+) -> keras.Model:
+    name, asked = config.model, config.pixels
+    mode: str | None
+    given = _own_settings(config)
+    if name in MODELS:
         with _reasons(name, input_shape):
-            return _around(name, model, mode, input_shape, input_dtype, num_classes)
+            return MODELS[name](input_shape, num_classes, input_dtype=input_dtype, **given)
+    if name.startswith("keras:"):
+        model, mode = _application(name, input_shape, num_classes)
+    elif re.fullmatch(f"{own.IN_MODULE}|{own.IN_FILE}", name):
+        model = own.build(name, input_shape, num_classes)
+        mode = _own_mode(name, own.integer_input(model), input_dtype, asked)
+    else:
+        raise ModelError(
+            f"There is no model {name!r}.{did_you_mean(name, MODELS)} Models: "
+            f"{', '.join(MODELS)}, keras:NAME for one of keras.applications, "
+            "path/to/file.py:function or package.module:function for your own."
+        )
+    if mode is not None and asked != "auto":
+        mode = asked
+    with _reasons(name, input_shape):
+        return _around(name, model, mode, input_shape, input_dtype, num_classes)
 
 
 def _own_settings(config: ModelConfig) -> dict[str, Any]:
@@ -161,13 +204,14 @@ def _application(
             f"It has {', '.join(APPLICATIONS)}."
         )
     with _reasons(name, input_shape):
-        model = getattr(keras.applications, application)(
-            weights=None,
-            input_shape=input_shape,
-            classes=num_classes,
-            classifier_activation=None,
-        )
-        return with_fused_norms(model), APPLICATIONS[application]
+        network = _network(name, input_shape, num_classes)
+        return with_fused_norms(network), APPLICATIONS[application]
+
+
+def _network(name: str, input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    return getattr(keras.applications, name.removeprefix("keras:"))(
+        weights=None, input_shape=input_shape, classes=num_classes, classifier_activation=None
+    )
 
 
 def _own_mode(name: str, integer: str | None, input_dtype: str, asked: str) -> str | None:

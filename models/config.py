@@ -1,5 +1,6 @@
 """The model's settings. No TensorFlow here: flags and --help read this file."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,7 +14,8 @@ class ModelConfig:
 
     model: Annotated[
         str,
-        "cnn; resnet18, 34, 50, 101, 152, each also with a d (better stem and shortcuts); "
+        "cnn; resnet18, 34, 50, 101, 152, each also with a d (better stem and shortcuts), the last "
+        "three with v1 (for the weights of keras.applications); "
         "convnext_tiny, small, base; vit_ti16, s16, b16; keras:NAME for a keras.applications model "
         "such as keras:MobileNetV2; path/to/file.py:function or package.module:function for your "
         "own.",
@@ -38,5 +40,15 @@ class ModelConfig:
         Below(1),
     ] = 0.0
 
+    freeze: Annotated[
+        str,
+        "Regular expression: layers in whose names it is found keep their weights, as in "
+        "--freeze='stem|stage[12]'. They cost no gradient, no memory for it and no all-reduce.",
+    ] = ""
+
     def __post_init__(self) -> None:
         check(self, ModelError)
+        try:
+            re.compile(self.freeze)
+        except re.error as error:
+            raise ModelError(f"--freeze={self.freeze} is no regular expression: {error}.") from None

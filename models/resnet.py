@@ -23,6 +23,7 @@ def resnet(
     block: Callable[..., Tensor],
     depths: tuple[int, ...],
     tweaked: bool = False,
+    caffe: bool = False,
     zero_last_gamma: bool = True,
 ) -> keras.Model:
     """input_dtype[M, S, S, 3] -> logits float32[M, num_classes].
@@ -32,6 +33,8 @@ def resnet(
     and below where Caffe and torch pad evenly; the sizes of all layers are the published ones.
     `tweaked`: variant d of He et al. 2019 (arXiv:1812.01187, fig. 2): a stem of three 3x3
     convolutions, and 2x2 means in front of the 1x1 of a shortcut in place of its stride.
+    `caffe`: as keras.applications has it, for the weights that are published there: a block's
+    stride in its first 1x1, and the stem's padding even.
     `zero_last_gamma`: every block starts as the identity (Goyal et al. 2017, arXiv:1706.02677,
     sec. 5.1, as is the classifier's deviation of 0.01). `stochastic_depth`: the rate of the last
     block; it grows from 0 with the depth.
@@ -42,9 +45,14 @@ def resnet(
     if tweaked:
         for number, (filters, stride) in enumerate([(32, 2), (32, 1), (64, 1)], start=1):
             x = _relu(_conv_norm(x, filters, 3, f"stem_{number}", stride=stride), f"stem_{number}")
+    elif caffe:
+        x = keras.layers.ZeroPadding2D(3, name="stem_pad")(x)
+        x = _relu(_conv_norm(x, 64, 7, "stem", stride=2, padding="valid"), "stem")
+        x = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     else:
         x = _relu(_conv_norm(x, 64, 7, "stem", stride=2), "stem")
-    x = keras.layers.MaxPooling2D(3, strides=2, padding="same", name="stem_pool")(x)
+    padding = "valid" if caffe else "same"
+    x = keras.layers.MaxPooling2D(3, strides=2, padding=padding, name="stem_pool")(x)
     rates = iter(drop_rates(stochastic_depth, sum(depths)))
     for stage, depth in enumerate(depths):
         for index in range(depth):
@@ -56,6 +64,7 @@ def resnet(
                 f"stage{stage + 1}_block{index + 1}",
                 tweaked=tweaked,
                 drop=next(rates),
+                **({"stride_first": True} if caffe else {}),
             )
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     x = keras.layers.Dropout(dropout, name="dropout")(x)
@@ -79,16 +88,24 @@ def basic(
 
 
 def bottleneck(
-    x: Tensor, filters: int, stride: int, last_gamma: str, name: str, tweaked: bool, drop: float
+    x: Tensor,
+    filters: int,
+    stride: int,
+    last_gamma: str,
+    name: str,
+    tweaked: bool,
+    drop: float,
+    stride_first: bool = False,
 ) -> Tensor:
     """1x1, 3x3, 1x1: [M, H, W, C] -> [M, H / stride, W / stride, 4 * filters].
 
-    The stride is in the 3x3 (v1.5, Goyal et al. 2017); in the paper's 1x1 it drops 3/4 of the
-    input unseen.
+    The stride is in the 3x3 (v1.5, Goyal et al. 2017); in the paper's 1x1, which `stride_first`
+    asks for, it drops 3/4 of the input unseen.
     """
     shortcut = _shortcut(x, 4 * filters, stride, name, tweaked)
-    x = _relu(_conv_norm(x, filters, 1, f"{name}_1"), f"{name}_1")
-    x = _relu(_conv_norm(x, filters, 3, f"{name}_2", stride=stride), f"{name}_2")
+    first, second = (stride, 1) if stride_first else (1, stride)
+    x = _relu(_conv_norm(x, filters, 1, f"{name}_1", stride=first), f"{name}_1")
+    x = _relu(_conv_norm(x, filters, 3, f"{name}_2", stride=second), f"{name}_2")
     x = _conv_norm(x, 4 * filters, 1, f"{name}_3", gamma=last_gamma)
     return _add(shortcut, x, name, drop)
 
@@ -111,14 +128,21 @@ def _shortcut(x: Tensor, filters: int, stride: int, name: str, tweaked: bool) ->
 
 
 def _conv_norm(
-    x: Tensor, filters: int, size: int, name: str, *, stride: int = 1, gamma: str = "ones"
+    x: Tensor,
+    filters: int,
+    size: int,
+    name: str,
+    *,
+    stride: int = 1,
+    gamma: str = "ones",
+    padding: str = "same",
 ) -> Tensor:
     # No bias in front of a BatchNorm: its gradient is zero but for rounding, which Adam amplifies.
     x = keras.layers.Conv2D(
         filters,
         size,
         strides=stride,
-        padding="same",
+        padding=padding,
         use_bias=False,
         kernel_initializer="he_normal",
         name=f"{name}_conv",
@@ -140,8 +164,15 @@ _SHAPES: dict[str, tuple[Callable[..., Tensor], tuple[int, ...]]] = {
 }
 RESNETS: dict[str, Callable[..., keras.Model]] = {
     name + suffix: partial(
-        resnet, name=name + suffix, block=block, depths=depths, tweaked=suffix == "d"
+        resnet,
+        name=name + suffix,
+        block=block,
+        depths=depths,
+        tweaked=suffix == "d",
+        caffe=suffix == "v1",
+        pixels="caffe" if suffix == "v1" else "imagenet",
     )
-    for suffix in ("", "d")
+    for suffix in ("", "d", "v1")
     for name, (block, depths) in _SHAPES.items()
+    if suffix != "v1" or block is bottleneck
 }

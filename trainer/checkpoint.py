@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from input.foundation import durable, typed_json
@@ -33,12 +34,15 @@ def fingerprint(model: keras.Model) -> str:
 
     States of random generators are not included: they are set again before every use.
     """
+    return fingerprint_of(v.numpy() for v in model.variables if not internals.is_seed(v))
+
+
+def fingerprint_of(values: Iterable[np.ndarray]) -> str:
+    """SHA-256 over dtype, shape and bytes of arrays."""
     digest = hashlib.sha256()
-    for variable in model.variables:
-        if not internals.is_seed(variable):
-            value = variable.numpy()
-            digest.update(f"{value.dtype} {value.shape}\n".encode())
-            digest.update(value.tobytes())
+    for value in values:
+        digest.update(f"{value.dtype} {value.shape}\n".encode())
+        digest.update(value.tobytes())
     return digest.hexdigest()
 
 

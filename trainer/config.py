@@ -26,8 +26,10 @@ class RunConfig:
     ] = field(default="", compare=False)
     init_weights: Annotated[
         str,
-        "Folder of another run. A new run starts with the weights of its newest sound checkpoint, "
-        "each by its path and shape; the optimizer and the steps start anew.",
+        "What a new run starts with: imagenet, as published for keras:NAME and resnet50v1; "
+        "FILE.weights.h5 or FILE.keras; or another run's folder, of which the newest sound "
+        "checkpoint is taken. Each weight goes by its path and shape: another number of classes "
+        "keeps a new head.",
     ] = ""
     init_model: Annotated[
         str,

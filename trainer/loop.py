@@ -264,7 +264,7 @@ def _define(
     """What config.json says from here on: what the first launch wrote, but for --epochs."""
     now = run_dir.extended(first, job.config) if first else job.definition
     if first is None and transferred:
-        now = dataclasses.replace(now, initial_weights=transferred.state.fingerprint)
+        now = dataclasses.replace(now, initial_weights=transferred.fingerprint)
     if job.workers.chief and now != first:
         run_dir.save(Path(job.config.run.run_dir), now)
     return now

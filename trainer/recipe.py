@@ -80,6 +80,17 @@ class OptimizerConfig:
         Below(1),
     ] = 0.0
 
+    layer_decay: Annotated[
+        float,
+        "What the learning rate is multiplied with from each block of the network to the one "
+        "before it, for fine-tuning; 0.75 is usual for vit.",
+        Above(0),
+        AtMost(1),
+    ] = 1.0
+    head_learning_rate_scale: Annotated[
+        float, "What the learning rate of the classifier is multiplied with.", Above(0)
+    ] = 1.0
+
     def __post_init__(self) -> None:
         check(self, TrainerError)
 

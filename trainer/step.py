@@ -5,7 +5,7 @@ each, one after the other, and everything that is summed over micro-batches goes
 `fixed_point`: the sums, and so the weights, are the same bits for every R.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -70,6 +70,7 @@ def build_train(
     *,
     clip_norm: float = 0.0,
     averages: Averages | None = None,
+    rate_scales: Sequence[float] = (),
 ) -> Train:
     """Returns train(iterator, first_step, steps) -> History, a tf.function that is traced once.
 
@@ -77,6 +78,7 @@ def build_train(
     iterator: a distributed iterator over micro-batches, drawn micro-batches / replicas times a
     step.
     first_step, steps: int64 tensors. averages: what each step that is applied updates.
+    rate_scales: what multiplies the learning rate of each variable; none: all 1.
     """
     loss_scale = micro_batch.loss_scale
     variables, statistics = micro_batch.variables, micro_batch.statistics
@@ -86,6 +88,7 @@ def build_train(
         optimizer.build(variables)
         accumulator: Any = sums.accumulator(layout) if draws > 1 else None
     internals.use_reduced_gradients(optimizer)
+    scaled = [(v, s) for v, s in zip(variables, rate_scales, strict=False) if s != 1.0]
 
     def accumulate(batch, step, draw):
         """Replica context: the draw-th micro-batch of this replica, added to its accumulator."""
@@ -129,8 +132,18 @@ def build_train(
         with tf.name_scope(UPDATE):
             optimizer.learning_rate.assign(schedule(step))
             optimizer.apply(gradients, variables)
-            if averages is not None:
-                averages.update(step)
+
+    def slow_down(before):
+        """Cross-replica context: each change times its scale, whatever optimizer has made it.
+
+        All of them, and their decay, change a weight in proportion to the learning rate.
+        """
+        for (v, scale), old in zip(scaled, before, strict=True):
+            strategy.extended.update(
+                v.value,
+                lambda local, old, scale=scale: local.assign(old + scale * (local - old)),
+                args=(old,),
+            )
 
     def one_step(iterator, step):
         if draws == 1:
@@ -148,7 +161,11 @@ def build_train(
         # The condition stands outside the replicas: an optimizer's update calls merge_call, which
         # TensorFlow does not allow inside a replica's tf.cond.
         if strategy.experimental_local_results(applied)[0]:
+            before = strategy.run(lambda: [tf.identity(v.value) for v, _ in scaled])
             strategy.run(apply, args=(gradients, changes, step))
+            slow_down(before)
+            if averages is not None:
+                strategy.run(averages.update, args=(step,))
         return strategy.experimental_local_results(row)[0]
 
     @tf.function

@@ -11,7 +11,7 @@ from input import order, pipeline
 from input.order import Plan
 from input.splits import TRAIN
 from models.inspection import assigned_variables
-from trainer import internals, optimizers, step
+from trainer import internals, optimizers, rates, step
 from trainer.assembly import Job
 from trainer.averages import Averages
 from trainer.config import Config, ResolvedConfig
@@ -52,6 +52,11 @@ def training(job: Job) -> Training:
         schedule,
         clip_norm=config.optimizer.clip_norm,
         averages=averages,
+        rate_scales=rates.scales(
+            job.model,
+            head=config.optimizer.head_learning_rate_scale,
+            layer_decay=config.optimizer.layer_decay,
+        ),
     )
     return Training(plan, schedule, optimizer, its_micro_batch, averages, train)
 

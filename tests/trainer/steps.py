@@ -38,9 +38,18 @@ class Training:
     """A model, its optimizer and its step on some replicas, fed from real records."""
 
     def __init__(
-        self, strategy, reader, build, optimizer, inputs=INPUT, *, scaled=False, **settings
+        self,
+        strategy,
+        reader,
+        build,
+        optimizer,
+        inputs=INPUT,
+        *,
+        scaled=False,
+        rate_scales=(),
+        **settings,
     ):
-        """scaled: with a loss scale, as float16 has it."""
+        """scaled: with a loss scale, as float16 has it. rate_scales: of trainer.step."""
         self.strategy = strategy
         self.plan = order.plan(inputs, reader.records, strategy.num_replicas_in_sync)
         self.rate = optimizers.build_schedule(optimizer, self.plan.steps_per_epoch, epochs=4)
@@ -71,6 +80,7 @@ class Training:
             self.rate,
             clip_norm=optimizer.clip_norm,
             averages=self.averages,
+            rate_scales=rate_scales,
         )
         self.iterator = iter(
             strategy.distribute_datasets_from_function(
