@@ -78,6 +78,12 @@ class InputConfig:
         AtLeast(0),
         AtMost(1),
     ] = 0.0
+    repeated_augmentation: Annotated[
+        int,
+        "Views of each record in a step, in different micro-batches where there are as many; an "
+        "epoch has as many images as without, and so fewer records. 3 is usual for vit.",
+        AtLeast(1),
+    ] = 1
     eval_crop: Annotated[
         float,
         "Side of the central square that evaluation sees, as a fraction of the short side.",
@@ -149,6 +155,12 @@ class InputConfig:
                 f"{self.global_batch_size} images a step do not divide into micro-batches of "
                 f"{self.micro_batch_size}. Set --micro_batch_size to a divisor of "
                 f"{self.global_batch_size}, or leave it unset."
+            )
+        if self.global_batch_size % self.repeated_augmentation:
+            raise InputError(
+                f"{self.global_batch_size} images a step do not divide into "
+                f"--repeated_augmentation={self.repeated_augmentation} views of each record. Set "
+                f"it to a divisor of {self.global_batch_size}."
             )
         if self.validation_share and self.validation_split != InputConfig.validation_split:
             raise InputError(

@@ -34,6 +34,7 @@ class Plan:
     records: int  # N
     steps_per_epoch: int  # N div G
     read_block: int = 1  # neighbouring records that stay together
+    repeats: int = 1  # views of each record in a step
 
     @property
     def draws_per_step(self) -> int:
@@ -113,6 +114,7 @@ def plan(config: ResolvedInput, records: int, replicas: int) -> Plan:
         records=records,
         steps_per_epoch=records // config.global_batch_size,
         read_block=config.read_block,
+        repeats=config.repeated_augmentation,
     )
 
 
@@ -136,9 +138,25 @@ def micro_batch(draw: int, plan: Plan, worker: int = 0, worker_count: int = 1) -
 def training_records(step: int, micro_batch: int, plan: Plan, seed: int) -> tuple[int, np.ndarray]:
     """(epoch, int64[M] record indices) of one micro-batch of a step."""
     epoch, step_in_epoch = divmod(step, plan.steps_per_epoch)
-    first = step_in_epoch * plan.images_per_step + micro_batch * plan.images_per_micro_batch
-    positions = np.arange(first, first + plan.images_per_micro_batch)
+    first = step_in_epoch * (plan.images_per_step // plan.repeats)
+    positions = first + _slots(micro_batch, plan)[1]
     return epoch, shuffle(positions, plan.records, seed, epoch, plan.read_block)
+
+
+def view_numbers(micro_batch: int, records: np.ndarray, plan: Plan) -> np.ndarray:
+    """int64[M] record indices of a micro-batch -> int64[M]: another number for each of their views.
+
+    What is random about a view follows from it. The first view of a record has the record's own.
+    """
+    return records + plan.records * _slots(micro_batch, plan)[0]
+
+
+def _slots(micro_batch: int, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """int64[M] twice: for each slot of a micro-batch which view it is, and of which of the step's
+    records. All first views stand before all second ones, so that a BatchNorm sees one of them."""
+    first = micro_batch * plan.images_per_micro_batch
+    slots = np.arange(first, first + plan.images_per_micro_batch)
+    return np.divmod(slots, plan.images_per_step // plan.repeats)
 
 
 def compared_micro_batch(step: int, plan: Plan, seed: int) -> int:

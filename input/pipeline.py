@@ -171,8 +171,10 @@ def _training(
     """Micro-batches for training, from the first-th on. place: number -> (step, micro-batch)."""
 
     def contents(number: int) -> tuple[np.ndarray, np.ndarray]:
-        epoch, records = order.training_records(*place(number), plan, seed)
-        return records, micro_batch.training_uniforms(config, seed, epoch, records)
+        step, of_step = place(number)
+        epoch, records = order.training_records(step, of_step, plan, seed)
+        views = order.view_numbers(of_step, records, plan)
+        return records, micro_batch.training_uniforms(config, seed, epoch, views)
 
     if (config.color_jitter or config.policy.layers) and reader.image_dtype != np.uint8:
         raise InputError(

@@ -66,6 +66,11 @@ class RunConfig:
     deterministic: Annotated[
         bool, "TensorFlow's op determinism: the same bits from run to run on GPUs too."
     ] = False
+    jit: Annotated[
+        bool,
+        "Forward and backward pass compiled by XLA: faster for many models on GPUs, after minutes "
+        "of compiling; other bits than without.",
+    ] = False
     # Off by default: Ampere and later would quietly compute float32 convolutions in 10 bits.
     tf32: Annotated[
         bool, "Float32 convolutions and products in TensorFloat-32, 10 bits, on GPUs that have it."

@@ -36,12 +36,14 @@ class MicroBatch:
         reduction: str = "exact",
         class_weights: Sequence[float] = (),
         loss_scale: LossScale | None = None,
+        jit: bool = False,
     ):
         """statistics: the float32 variables that the model assigns in training.
 
         micro_batches: of a step. reduction: "exact" (fixed point: the same bits on any number of
         replicas) or "fast" (float32). class_weights: one a class, or none: all 1. loss_scale: of
-        float16. Raises TrainerError for statistics of another dtype.
+        float16. jit: forward and backward are compiled by XLA. Raises TrainerError for
+        statistics of another dtype.
         """
         _check_statistics(statistics)
         self.variables = model.trainable_variables
@@ -60,6 +62,9 @@ class MicroBatch:
         self._label_smoothing = label_smoothing
         self._class_weights = tuple(class_weights)
         self.loss_scale = loss_scale
+        # Not the packing and the sums: XLA is free to change how those would round.
+        compute = self._forward_and_backward
+        self._compute = tf.function(compute, jit_compile=True) if jit else compute
 
     def sums(self, batch: tuple[Any, Any, Any], step: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         """Replica context: a micro-batch -> the vector of its Sums, as self.layout packs them.
@@ -75,6 +80,16 @@ class MicroBatch:
         image, label, weight = batch
         self._reseed(step, number)
         before = [tf.identity(v.value) for v in self.statistics]
+        gradients, loss, correct = self._compute(image, label, weight)
+        changes = [v.value - old for v, old in zip(self.statistics, before, strict=True)]
+        for v, old in zip(self.statistics, before, strict=True):
+            v.assign(old)  # every micro-batch of a step starts from the same statistics
+        return Sums(gradients, changes, loss, tf.reduce_sum(weight), correct)
+
+    def _forward_and_backward(
+        self, image: tf.Tensor, label: tf.Tensor, weight: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """-> gradients of self.variables, loss, images classified right; as of Sums."""
         with tf.GradientTape() as tape:
             with tf.name_scope(FORWARD):
                 logits = audit.call(self._model, image, training=True)
@@ -96,16 +111,7 @@ class MicroBatch:
             gradients = [tf.convert_to_tensor(g) for g in gradients]
             if self.loss_scale is not None:
                 gradients = [g / self.loss_scale.value for g in gradients]  # a power of two: exact
-        changes = [v.value - old for v, old in zip(self.statistics, before, strict=True)]
-        for v, old in zip(self.statistics, before, strict=True):
-            v.assign(old)  # every micro-batch of a step starts from the same statistics
-        return Sums(
-            gradients=gradients,
-            statistics=changes,
-            loss=loss,
-            weight=tf.reduce_sum(weight),
-            correct=count_correct(label, logits, weight),
-        )
+        return gradients, loss, count_correct(label, logits, weight)
 
     def _reseed(self, step: tf.Tensor, number: tf.Tensor) -> None:
         """Dropout and other random layers draw from (seed, layer, step, micro-batch) only."""

@@ -93,6 +93,7 @@ def micro_batch(
         reduction=config.run.reduction,
         class_weights=class_weights,
         loss_scale=loss_scale,
+        jit=config.run.jit,
     )
 
 

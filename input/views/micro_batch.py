@@ -39,7 +39,10 @@ def read_slots(reader: Reader, indices: np.ndarray, uniforms: np.ndarray) -> Slo
 def training_uniforms(
     config: InputConfig, seed: int, epoch: int, indices: np.ndarray
 ) -> np.ndarray:
-    """int64[n] record indices -> float32[n, ..]: for crop, jitter, erasing, operations, mixing."""
+    """int64[n] -> float32[n, ..]: for crop, jitter, erasing, operations, mixing.
+
+    indices: of records, or, where one has several views, order.view_numbers.
+    """
     uniforms = randomness.uniform(seed, epoch, indices, sum(_uniform_counts(config)))
     if not config.soft_labels:
         return uniforms

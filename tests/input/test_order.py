@@ -215,3 +215,36 @@ def test_workers_with_different_numbers_of_replicas_are_an_error():
     )
     assert error(order.micro_batch, 0, plan, worker_count=3) == message
     assert error(order.evaluation_records, 0, EvaluationPlan(1, 4, 9), worker_count=3) == message
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_a_record_has_several_views_in_a_step_and_none_in_another(replicas):
+    config = ResolvedInput(
+        global_batch_size=24, micro_batch_size=6, image_size=28, repeated_augmentation=3
+    )
+    plan = order.plan(config, 1000, replicas)
+    seen = []
+    for step in range(plan.steps_per_epoch):
+        of_step, views = [], []
+        for micro_batch in range(plan.micro_batches):
+            _, records = order.training_records(step, micro_batch, plan, seed=5)
+            of_step += records.tolist()
+            views += order.view_numbers(micro_batch, records, plan).tolist()
+        assert of_step[:8] == of_step[8:16] == of_step[16:]
+        assert len(set(views)) == 24
+        assert views[:8] == of_step[:8]
+        seen += of_step[:8]
+    assert len(set(seen)) == len(seen) == 8 * plan.steps_per_epoch
+
+
+def test_one_view_of_each_record_is_the_record():
+    plan = make_plan(100, batch=16, micro_batch=8)
+    _, records = order.training_records(3, 1, plan, seed=5)
+    np.testing.assert_array_equal(order.view_numbers(1, records, plan), records)
+
+
+def test_views_divide_the_step():
+    assert error(InputConfig, global_batch_size=64, repeated_augmentation=3) == (
+        "64 images a step do not divide into --repeated_augmentation=3 views of each record. Set "
+        "it to a divisor of 64."
+    )

@@ -1,13 +1,16 @@
 """The same bits on 1, 2 and 4 replicas: weights, slots, statistics and losses."""
 
 from dataclasses import replace
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.build import POLICIES
+from models.build import POLICIES, build_model
+from models.config import ModelConfig
+from tests.conftest import CLASSES
 from tests.trainer.steps import INPUT, OPTIMIZERS, Training, assert_same, build, plain
 from trainer import audit, optimizers, step
 from trainer.optimizers import OPTIMIZERS as TABLE
@@ -103,6 +106,26 @@ def test_replicas_do_not_change_a_bit_of_mixed_images(strategies, reader):
         states.append({**training.state(), "loss": history.loss, "correct": history.correct})
     assert_same(states[0], states[1])
     assert_same(states[0], states[2])
+
+
+def test_replicas_do_not_change_a_bit_of_what_xla_has_compiled(strategies, reader):
+    """And of repeated views. Without dropout: XLA draws by another algorithm."""
+    model = partial(
+        build_model, ModelConfig("cnn"), input_shape=(8, 8, 3), num_classes=len(CLASSES)
+    )
+    inputs = replace(INPUT, image_size=8, repeated_augmentation=4)
+    states = {}
+    for jit, replicas in ((True, 1), (True, 2), (True, 4), (False, 1)):
+        training = Training(strategies[replicas], reader, model, plain(), inputs, jit=jit)
+        assert training.run(0, 3).applied.all()
+        states[jit, replicas] = training.state()
+        zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
+        trace = training.train.get_concrete_function(training.iterator, zero, one)
+        assert ("_XlaMustCompile" in str(trace.graph.as_graph_def())) is jit
+    assert_same(states[True, 1], states[True, 2])
+    assert_same(states[True, 1], states[True, 4])
+    for name, value in states[False, 1].items():
+        np.testing.assert_allclose(states[True, 1][name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_fast_reduction_agrees_to_rounding(strategies, reader):
