@@ -34,6 +34,8 @@ CROSS_CUTTING = {
     "input/test_bad_records.py": "a bad record's way from reader to pipeline",
     "input/test_determinism.py": "pipeline and views in a process with op determinism",
     "scripts/test_commands.py": "the commands as processes, from settings to exit code",
+    "scripts/test_presets.py": "the flagfiles, from parsing to two steps",
+    "scripts/test_every_flag.py": "each setting of a run, and what it changes",
     "scripts/test_texts.py": "README, the map and docs",
     "trainer/test_replicas.py": "a step and its model on 1, 2 and 4 replicas: the same bits",
     "trainer/test_invariance.py": "the invariance matrix: any split over workers and devices",

@@ -10,11 +10,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from trainer import audit, internals
+from trainer import audit, internals, sums
 from trainer.errors import TrainerError
 from trainer.loss_scale import LossScale
 from trainer.losses import class_weight, count_correct, cross_entropy
-from trainer.sums import Layout, Sums
+from trainer.sums import Layout, Sums, Total
 
 # Name scopes: `placement` tells by them whose a kernel is.
 MICRO_BATCH, FORWARD, BACKWARD = "micro_batch", "forward", "backward"
@@ -75,6 +75,11 @@ class MicroBatch:
         """
         with tf.name_scope(MICRO_BATCH):
             return self.layout.pack(self._sums(batch, step, number))
+
+    def alone(self, batch: tuple[Any, Any, Any], step: tf.Tensor, number: tf.Tensor) -> Total:
+        """As sums, of a step that has no other micro-batch: what these add up to."""
+        with tf.name_scope(MICRO_BATCH):
+            return sums.alone(self._sums(batch, step, number))
 
     def _sums(self, batch: tuple[Any, Any, Any], step: tf.Tensor, number: tf.Tensor) -> Sums:
         image, label, weight = batch

@@ -106,10 +106,12 @@ def build_train(
     def reduce(vector):
         """Replica context: this replica's sums -> the step's gradients, statistics, metrics."""
         total = layout.unpack(tf.distribute.get_replica_context().all_reduce("SUM", vector))
+        return finish(total, layout.gradients(total.gradients))
+
+    def finish(total, gradients):
         # Padded and bad slots have weight 0: the mean is over the images that are there. The factor
         # is exactly 1 for a full batch, and NaN (a skipped step) for a batch without any image.
         correction = micro_batch.images_per_step / total.weight
-        gradients = layout.gradients(total.gradients)
         norm = correction * tf.linalg.global_norm(gradients)
         applied = total.fits & tf.math.is_finite(norm) & tf.math.is_finite(total.loss)
         scale = correction
@@ -146,8 +148,15 @@ def build_train(
             )
 
     def one_step(iterator, step):
-        if draws == 1:
-            zero = tf.constant(0)
+        zero = tf.constant(0)
+        if micro_batches == 1:
+
+            def whole(batch):
+                total = micro_batch.alone(batch, step, zero)
+                return finish(total, total.gradients)
+
+            reduced = strategy.run(whole, args=(next(iterator),))
+        elif draws == 1:
             reduced = strategy.run(
                 lambda batch: reduce(micro_batch.sums(batch, step, global_micro_batch(zero))),
                 args=(next(iterator),),

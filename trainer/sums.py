@@ -11,7 +11,7 @@ pass to hide behind.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -37,13 +37,25 @@ class Sums(NamedTuple):
 class Total(NamedTuple):
     """Sums added up over the micro-batches of a step; of no use unless finite and fitting."""
 
-    gradients: tf.Tensor  # float32[..]: all in one; Layout.gradients takes it apart
+    gradients: Any  # float32[..]: all in one; Layout.gradients takes it apart
     statistics: list[tf.Tensor]
     loss: tf.Tensor
     weight: tf.Tensor
     correct: tf.Tensor
     finite: tf.Tensor  # bool[]: but for float32 gradients, whose norm shows it
     fits: tf.Tensor  # bool[]: finite, and small enough for fixed point
+
+
+def alone(sums: Sums) -> Total:
+    """The Total of a step of one micro-batch: no vector is made, which would move its bytes twice.
+
+    Its gradients are the list that Layout.gradients would give.
+    """
+    finite = tf.reduce_all(tf.math.is_finite(_flat([*sums.statistics, sums.loss, sums.weight])))
+    gradients = [tf.cast(each, tf.float32) for each in sums.gradients]
+    return Total(
+        gradients, list(sums.statistics), sums.loss, sums.weight, sums.correct, finite, finite
+    )
 
 
 class Layout:

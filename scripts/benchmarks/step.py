@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from input import order, synthetic
+from input import heap, order, synthetic
 from input.config import InputConfig
 from models.build import build_model
 from models.config import ModelConfig
@@ -115,7 +115,54 @@ def on_gpu(
     return found
 
 
+def whole_step(config: BenchmarkConfig) -> list[Comparison]:
+    """ResNet-50, 128 pixels, 16 images: against Keras' own by fit, and forward and backward alone.
+
+    All variants in turn in one process; fit trains keras.applications.ResNet50 in float32.
+    """
+    size, images = 128, 16
+    inputs = InputConfig(global_batch_size=images, micro_batch_size=images, image_size=size)
+    setup = _Setup(_cpus(1), inputs)
+    keras.utils.set_random_seed(0)
+    theirs = keras.applications.ResNet50(
+        weights=None, input_shape=(size, size, 3), classes=CLASSES, classifier_activation=None
+    )
+    variants = {"fit": _fit(theirs, setup, 1)}
+    for precision in ("float32", "bfloat16"):
+        build = partial(_build, "resnet50", size, precision)
+        train, iterator = setup.step(build)
+        variants[precision] = _timed(_call(train, iterator, 1))
+        variants[f"{precision}, bare"] = _timed(_bare(build(), setup))
+    rates = measure_in_turn(images, config.rounds, variants)
+    title = f"resnet50, {size} px, {images} images"
+    return [
+        compare(title, rates, one, other)
+        for one, other in (
+            ("float32", "fit"),
+            ("bfloat16", "fit"),
+            ("float32", "float32, bare"),
+            ("bfloat16", "bfloat16, bare"),
+        )
+    ]
+
+
+def _bare(model: keras.Model, setup: "_Setup") -> Callable[[], object]:
+    """Gradients of the mean cross entropy of one batch, and nothing done with them."""
+    batch = next(iter(setup.dataset().repeat()))
+
+    @tf.function
+    def gradients(image: tf.Tensor, label: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            logits = model(image, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
+            loss = tf.reduce_mean(losses)
+        return tape.gradient(loss, [v.value for v in model.trainable_variables])
+
+    return lambda: gradients(batch[0], batch[1])[0].numpy()
+
+
 STEP_BENCHMARKS: dict[str, Benchmark] = {
+    "step": whole_step,
     "loop": loop_overhead,
     "fit": against_fit,
     "exact": exact_sum,
@@ -127,6 +174,7 @@ class _Setup:
     """Devices, batch and schedule that two variants have in common."""
 
     def __init__(self, devices: list[str], config: InputConfig, deterministic: bool = False):
+        heap.keep_freed_pages()  # as a run does, for every variant
         self.strategy = strategy.make_strategy(devices, strategy.cores(), deterministic)
         inputs = order.resolve(config, records_size=None)
         self.plan = order.plan(inputs, RECORDS, len(devices))
