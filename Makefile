@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-attack test-native test-crash test-slurm test-placement coverage check clean
+.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-attack test-native test-crash test-slurm test-placement test-presets coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-placement: $(VENV)/installed  ## 80 steps traced for GPUs, on any machine: 
 	  $(in_venv) -m pytest -m "placement or not placement" -n 0 tests/trainer/test_placement.py \
 	    -k "everything and $$model" --placement-table=docs/gpus.md || exit 1; \
 	done
+
+test-presets: $(VENV)/installed  ## Two steps of every preset, on tiny images: five minutes.
+	$(in_venv) -m pytest -m "presets or not presets" -n 0 tests/scripts/test_presets.py
 
 test-crash: $(VENV)/installed  ## Every save interrupted at each system call; docs/reliability.md.
 	$(in_venv) -m pytest -n 0 tests/test_crashes.py --crash-table=docs/reliability.md

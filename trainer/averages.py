@@ -21,17 +21,19 @@ class Averages:
         self._decay = decay
         self._variables = variables
         self.layer = keras.layers.Layer(name="averages")  # which a checkpoint can hold
-        self._copies = [
-            self.layer.add_weight(
-                shape=v.shape,
-                name=f"average_{number}",
-                initializer="zeros",
-                trainable=False,
-                dtype=v.dtype,
-                autocast=False,
-            )
-            for number, v in enumerate(self._variables)
-        ]
+        self._copies = [self._copy(f"average_{i}", v) for i, v in enumerate(variables)]
+
+    def _copy(self, name: str, v: keras.Variable) -> keras.Variable:
+        copy = self.layer.add_weight(
+            shape=v.shape,
+            name=name,
+            initializer="zeros",
+            trainable=False,
+            dtype=v.dtype,
+            autocast=False,
+        )
+        setattr(self.layer, name, copy)  # a checkpoint holds a layer's attributes, not its weights
+        return copy
 
     def start(self) -> None:
         """Makes the averages the present weights, before a run's first step."""

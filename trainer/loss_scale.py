@@ -20,7 +20,7 @@ class LossScale:
         self._applied = self._variable("applied_since", 0.0)
 
     def _variable(self, name: str, start: float) -> keras.Variable:
-        return self.layer.add_weight(
+        variable = self.layer.add_weight(
             shape=(),
             name=name,
             initializer=keras.initializers.Constant(start),
@@ -28,6 +28,8 @@ class LossScale:
             dtype="float32",
             autocast=False,
         )
+        setattr(self.layer, name, variable)  # a checkpoint holds a layer's attributes only
+        return variable
 
     @property
     def value(self) -> tf.Tensor:

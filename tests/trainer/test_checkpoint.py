@@ -10,8 +10,10 @@ import tensorflow as tf
 
 from input.foundation import typed_json
 from tests.conftest import error
+from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.errors import TrainerError
+from trainer.loss_scale import LossScale
 from trainer.state import EvaluationResult
 
 RUN = "f" * 64  # whose checkpoints they are
@@ -302,3 +304,34 @@ def test_fingerprint_sees_every_bit_but_no_seed():
             changed[-1] ^= 1
             variable.assign(changed.view(np.float32).reshape(variable.shape))
             assert fingerprint(same) != before
+
+
+def test_averages_and_loss_scale_are_part_of_a_checkpoint(tmp_path, strategies):
+    def parts():
+        model = dense()
+        averages, scale = Averages(strategies[1], model.trainable_variables, 0.9), LossScale()
+        return (
+            averages,
+            scale,
+            Checkpoints(
+                tmp_path, RUN, model, built_optimizer(model), averages=averages, loss_scale=scale
+            ),
+        )
+
+    averages, scale, checkpoints = parts()
+    averages.start()
+    averages.layer.variables[0].assign_add(averages.layer.variables[0] * 0 + 3)
+    scale.update(tf.constant(False), tf.constant(False))
+    scale.update(tf.constant(True), tf.constant(False))
+    state = checkpoints.save(1)
+    assert state.averages not in ("", state.fingerprint)
+    before = [v.numpy() for part in (averages, scale) for v in part.layer.variables]
+    averages, scale, checkpoints = parts()
+    assert checkpoints.restore() == state
+    after = [v.numpy() for part in (averages, scale) for v in part.layer.variables]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    averages.layer.variables[0].assign_add(averages.layer.variables[0] * 0 + 1)
+    assert fingerprint(averages_in_place := checkpoints._model) == state.fingerprint
+    with averages.in_place():
+        assert fingerprint(averages_in_place) != state.averages

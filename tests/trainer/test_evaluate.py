@@ -3,8 +3,10 @@
 import shutil
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from input.arrays import ArrayReader
 from input.config import ResolvedInput
@@ -14,12 +16,13 @@ from input.native import library
 from input.reader import RecordReader
 from models.build import build_model
 from models.config import ModelConfig
-from tests.conftest import CLASSES, draw
-from tests.trainer.conftest import HARDWARE
-from trainer import evaluate
+from tests.conftest import CLASSES, draw, error
+from tests.trainer.conftest import HARDWARE, settings
+from trainer import evaluate, loop
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware
 from trainer.evaluate import evaluate_run
+from trainer.export import export_run
 from trainer.state import EvaluationResult
 
 M = 8
@@ -112,6 +115,58 @@ def test_evaluation_of_the_directory_is_that_of_the_run(finished, replicas, caps
     assert said[0] == f"validation at step 15: {result}"
     assert said[1:-1] == list(evaluate.worst_classes(result, CLASSES))
     assert said[-1] == f"weights {finished.state.fingerprint}"
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_run_ends_where_evaluations_get_no_better(data_dir, tmp_path, capsys, replicas):
+    """With a rate of 0 none does; the same command again makes no step."""
+    config = settings(data_dir, tmp_path, stop_after=1)
+    config = replace(config, optimizer=replace(config.optimizer, learning_rate=0.0))
+    state = loop.fit(config, Hardware(virtual_cpus=replicas))
+    assert (state.step, state.since_best) == (10, 1)
+    assert state.best == state.evaluation.accuracy
+    said = capsys.readouterr().out
+    assert f"--stop_after=1: no evaluation since {state.best:.4f} was better, and 1 were" in said
+    assert loop.fit(config, Hardware(virtual_cpus=replicas)) == state
+
+
+def test_the_averages_are_evaluated_exported_and_best(data_dir, tmp_path, capsys):
+    """What training printed, evaluation prints, of either weights, and the export answers."""
+    config = settings(data_dir, tmp_path / "run")
+    config = replace(
+        config,
+        input=replace(config.input, decoder="tensorflow"),  # which the export decodes with
+        optimizer=replace(config.optimizer, ema_decay=0.9),
+    )
+    state = loop.fit(config, HARDWARE)
+    capsys.readouterr()
+    one = Hardware(virtual_cpus=1)
+    assert evaluate_run(tmp_path / "run", one) == state.evaluation_of_averages
+    assert f"averaged weights {state.averages}" in capsys.readouterr().out
+    assert evaluate_run(tmp_path / "run", one, weights="trained") == state.evaluation
+    assert f"\nweights {state.fingerprint}" in capsys.readouterr().out
+    assert state.evaluation != state.evaluation_of_averages
+    best = Checkpoints(tmp_path / "run", state.run, keras.Sequential()).best()
+    assert best.judged.accuracy == max(state.best, best.judged.accuracy)
+    assert evaluate_run(tmp_path / "run", one, checkpoint="best") == best.judged
+    content = RecordReader(Manifest.load(data_dir / "validation")).read(np.arange(43))
+    for weights, expected in (
+        ("averaged", state.evaluation_of_averages),
+        ("trained", state.evaluation),
+    ):
+        out = tmp_path / weights
+        export_run(tmp_path / "run", out, weights=weights)
+        found = tf.saved_model.load(out)(tf.constant(content.images.tolist()))["label"].numpy()
+        assert int((found == content.labels).sum()) == expected.correct
+    without = error(evaluate_run, finished_without(data_dir, tmp_path), one, weights="averaged")
+    assert "has no averages of its weights: --ema_decay was 0" in without
+
+
+def finished_without(data_dir, tmp_path):
+    folder = tmp_path / "without"
+    config = settings(data_dir, folder)
+    loop.fit(replace(config, run=replace(config.run, epochs=1)), HARDWARE)
+    return folder
 
 
 def test_another_split_and_other_records_can_be_evaluated(finished, data_dir, tmp_path):

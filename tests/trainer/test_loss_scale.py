@@ -1,5 +1,8 @@
 """The loss scale: its rule, what it changes of a step (nothing), and an inf on one replica."""
 
+import json
+import os
+import signal
 from dataclasses import replace
 
 import keras
@@ -9,8 +12,11 @@ import tensorflow as tf
 
 from models.layers import Pixels
 from tests.conftest import CLASSES
+from tests.trainer.conftest import HARDWARE, settings
 from tests.trainer.steps import INPUT, Training, assert_same, build, plain
-from trainer import loss_scale
+from trainer import loop, loss_scale
+from trainer.config import Hardware
+from trainer.errors import PreemptedError
 from trainer.loss_scale import GROW_AFTER, HIGHEST, LOWEST, START, LossScale
 
 INPUTS = replace(INPUT, image_size=8)
@@ -125,3 +131,30 @@ def test_its_name_is_the_only_thing_that_float16_adds_to_a_checkpoint(strategies
     )
     names = [k for k in training.state() if "loss_scale" in k]
     assert len(names) == 2 == len(loss_scale.LossScale().layer.variables)
+
+
+def test_a_run_resumed_within_a_growth_interval_is_the_run(data_dir, tmp_path, monkeypatch):
+    """The scale grows every 4 steps; the run stops after 2 of them. Averages go with it."""
+    monkeypatch.setattr(loss_scale, "GROW_AFTER", 4)
+
+    def config(name):
+        given = settings(data_dir, tmp_path / name, precision="float16", log_every_steps=2)
+        return replace(given, optimizer=replace(given.optimizer, ema_decay=0.9))
+
+    def advance(train, iterator, first, *args, original=loop.advance):
+        if first == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(train, iterator, first, *args)
+
+    whole = loop.fit(config("whole"), HARDWARE)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "advance", advance)
+        with pytest.raises(PreemptedError):
+            loop.fit(config("stopped"), HARDWARE)
+    found = loop.fit(config("stopped"), Hardware(virtual_cpus=1))
+    assert (found.fingerprint, found.averages) == (whole.fingerprint, whole.averages)
+    assert found.evaluation_of_averages == whole.evaluation_of_averages
+    text = (tmp_path / "whole" / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    scales = [line["train/loss_scale"] for line in lines if "train/loss_scale" in line]
+    assert scales[-1] > scales[0] >= START / 2**4  # it has grown, and so had an interval
