@@ -35,6 +35,7 @@ class Plan:
     steps_per_epoch: int  # N div G
     read_block: int = 1  # neighbouring records that stay together
     repeats: int = 1  # views of each record in a step
+    left_out: frozenset[int] = frozenset()  # records whose slots stay empty
 
     @property
     def draws_per_step(self) -> int:
@@ -136,11 +137,14 @@ def micro_batch(draw: int, plan: Plan, worker: int = 0, worker_count: int = 1) -
 
 
 def training_records(step: int, micro_batch: int, plan: Plan, seed: int) -> tuple[int, np.ndarray]:
-    """(epoch, int64[M] record indices) of one micro-batch of a step."""
+    """(epoch, int64[M] record indices) of one micro-batch of a step; -1 for one left out."""
     epoch, step_in_epoch = divmod(step, plan.steps_per_epoch)
     first = step_in_epoch * (plan.images_per_step // plan.repeats)
     positions = first + _slots(micro_batch, plan)[1]
-    return epoch, shuffle(positions, plan.records, seed, epoch, plan.read_block)
+    records = shuffle(positions, plan.records, seed, epoch, plan.read_block)
+    if plan.left_out:
+        records = np.where(np.isin(records, list(plan.left_out)), -1, records)
+    return epoch, records
 
 
 def view_numbers(micro_batch: int, records: np.ndarray, plan: Plan) -> np.ndarray:

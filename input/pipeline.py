@@ -48,8 +48,7 @@ from input.views.micro_batch import Slots
 PARALLEL = max(4, len(os.sched_getaffinity(0)) // 8)
 # Threads that the native decoder gives to each of them.
 THREADS = max(1, len(os.sched_getaffinity(0)) // PARALLEL)
-# Micro-batches kept ready: enough to bridge a slow read, few enough that with those in work 256
-# images of 224 pixels at a time stay under 1 GB.
+# Micro-batches kept ready: for a slow read; with those in work 256 images of 224 pixels take 1 GB.
 READY = 4
 
 # A draw -> record indices and uniforms of its Slots.
@@ -171,10 +170,9 @@ def _training(
     """Micro-batches for training, from the first-th on. place: number -> (step, micro-batch)."""
 
     def contents(number: int) -> tuple[np.ndarray, np.ndarray]:
-        step, of_step = place(number)
-        epoch, records = order.training_records(step, of_step, plan, seed)
-        views = order.view_numbers(of_step, records, plan)
-        return records, micro_batch.training_uniforms(config, seed, epoch, views)
+        epoch, records = order.training_records(*(at := place(number)), plan, seed)
+        numbers = order.view_numbers(at[1], records, plan)
+        return records, micro_batch.training_uniforms(config, seed, epoch, numbers)
 
     if (config.color_jitter or config.policy.layers) and reader.image_dtype != np.uint8:
         raise InputError(

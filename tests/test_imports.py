@@ -16,6 +16,7 @@ JOINS = {
         *(
             "assembly",
             "tracing",
+            "incidents",
             "data",
             "loop",
             "transfer",

@@ -8,10 +8,11 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -57,14 +58,17 @@ class Checkpoints:
         optimizer: keras.optimizers.Optimizer | None = None,
         keep: int = 3,
         *,
+        epoch: int | None = None,
         averages: Averages | None = None,
         loss_scale: LossScale | None = None,
     ):
         """run: run_dir.identity of the definition in the folder; others' checkpoints are refused.
 
         Without an optimizer, checkpoints can only be restored: to evaluate, to export. averages,
-        loss_scale: what the run has of them.
+        loss_scale: what the run has of them. epoch: steps; the newest two of an epoch's end are
+        kept as well.
         """
+        self._epoch = epoch
         self._run_dir = folder
         self._run = run
         self._folder = folder / run_dir.CHECKPOINTS
@@ -82,20 +86,21 @@ class Checkpoints:
         self._partial = optimizer is None
         self._restored = self._saved = -1  # steps
 
-    def save(self, step: int, before: State | None = None) -> State:
+    def save(self, step: int, before: State | None = None, **known: Any) -> State:
         """Writes the checkpoint of a step, then removes those that are neither new nor best.
 
         before: the run's checkpoint before this one; what has been best so far goes on from it.
+        known: skipped, skipped_from and incidents of the State.
         The one that was restored stays until the process ends: it is known to be sound.
         Raises TrainerError where it cannot be written; the ones before it stay.
         """
         with run_dir.writing(self._run_dir):
-            state = self._write(step, before)
+            state = self._write(step, before, known)
             self._saved = step
             self._remove_old()
         return state
 
-    def _write(self, step: int, before: State | None) -> State:
+    def _write(self, step: int, before: State | None, known: Mapping[str, Any]) -> State:
         durable.make(self._folder)
         for path in self._folder.glob(f"*{durable.INCOMPLETE}"):  # left by a kill
             shutil.rmtree(path)
@@ -107,7 +112,7 @@ class Checkpoints:
             except tf.errors.OpError as error:  # a full disk, say
                 raise OSError(internals.error_reason(error)) from None
             files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-            state = State(step, self._run, fingerprint(self._model), files)
+            state = replace(State(step, self._run, fingerprint(self._model), files), **known)
             if self._averages is not None:
                 with self._averages.in_place():
                     state = replace(state, averages=fingerprint(self._model))
@@ -172,6 +177,19 @@ class Checkpoints:
                 f"checkpoint {self._path(state.step)}: {reason}, but worker 0 has restored it. "
                 "All workers must share that folder."
             )
+
+    def drop(self, is_void: Callable[[State], bool]) -> None:
+        """Removes checkpoints that the run has gone back from. Raises TrainerError."""
+        with run_dir.writing(self._run_dir):
+            for state in self._states()[0]:
+                if is_void(state):
+                    durable.remove(self._path(state.step))
+
+    def last_of_an_epoch(self, step: int) -> int:
+        """The newest checkpoint of an epoch's end that is not after a step; 0 where none is."""
+        assert self._epoch is not None
+        steps = [state.step for state in self._states()[0] if state.step % self._epoch == 0]
+        return max((each for each in steps if each <= step), default=0)
 
     def restore_existing(self, which: str) -> State:
         """As restore; TrainerError where there is none."""
@@ -251,6 +269,8 @@ class Checkpoints:
         states, _ = self._states()
         kept = {state.step for state in states[-self._keep :]}
         kept |= {state.step for state in _by_accuracy(states)[-1:]}
+        if self._epoch:
+            kept |= set([state.step for state in states if state.step % self._epoch == 0][-2:])
         for state in states:
             if state.step not in kept | {self._restored, self._saved}:
                 durable.remove(self._path(state.step))

@@ -66,6 +66,14 @@ class RunConfig:
     deterministic: Annotated[
         bool, "TensorFlow's op determinism: the same bits from run to run on GPUs too."
     ] = False
+    nan_policy: Annotated[
+        Literal["skip", "stop", "rollback"],
+        "What --nan_steps steps in a row without finite gradients do; each is skipped. skip: "
+        "nothing, before a whole epoch of them ends the run; stop: end it and name their records; "
+        "rollback: go back to the checkpoint of an epoch's end before them and leave their records "
+        "out, at most three times. incidents.jsonl says what was done.",
+    ] = "skip"
+    nan_steps: Annotated[int, "Steps that --nan_policy waits for.", AtLeast(1)] = 20
     jit: Annotated[
         bool,
         "Forward and backward pass compiled by XLA: faster for many models on GPUs, after minutes "

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from input import order, pipeline
+from input import pipeline
 from input.splits import TRAIN, VALIDATION
 from trainer import (
     assembly,
     audit,
     calendar,
     cards,
-    crosscheck,
     evaluate,
+    incidents,
     run_dir,
     step,
     tracing,
@@ -29,6 +29,7 @@ from trainer.assembly import Job
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import PreemptedError, TrainerError
+from trainer.incidents import Incidents, RollBackError
 from trainer.monitor import Monitor
 from trainer.skips import Skips
 from trainer.state import State
@@ -59,12 +60,21 @@ def fit(config: Config, hardware: Hardware) -> State:
                 run_dir.check_complete(folder, first)
             chief = workers.from_chief(RunDefinition, own)
             run_dir.check_workers(chief or own, own, workers.index)
-            return _train(job, training, first, stop)
+            while True:
+                try:
+                    return _train(job, training, first, stop)
+                except RollBackError:
+                    first = run_dir.find(folder)
 
 
 def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop) -> State:
     run, folder, workers = job.config.run, Path(job.config.run.run_dir), job.workers
-    plan, reader = training.plan, job.readers[TRAIN]
+    before = workers.from_chief(Incidents, incidents.load(folder) if workers.chief else None)
+    assert before is not None  # worker 0 has read them, or raised
+    plan = dataclasses.replace(
+        training.plan, left_out=incidents.left_out(before, training.plan, run.seed)
+    )
+    reader, rolls_back = job.readers[TRAIN], run.nan_policy == "rollback"
     total_steps = plan.steps_per_epoch * run.epochs
     checkpoints = Checkpoints(
         folder,
@@ -72,10 +82,11 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
         job.model,
         training.optimizer,
         run.keep_checkpoints,
+        epoch=plan.steps_per_epoch if rolls_back else None,
         averages=training.averages,
         loss_scale=training.micro_batch.loss_scale,
     )
-    state = _restore(checkpoints, workers)
+    state = _restore(checkpoints, workers, before)
     done, stop.saved = state.step if state else 0, state.step if state else None
     if done > total_steps:
         raise TrainerError(
@@ -86,6 +97,8 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
     definition = _define(job, first, transferred)
     if training.averages and not state:
         training.averages.start()
+    if rolls_back and not state:  # there has to be something to go back to
+        state = _save(checkpoints, 0, job, None)
 
     evaluation = evaluate.build_evaluation(
         job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
@@ -97,13 +110,21 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
     clock = calendar.SaveClock(run.checkpoint_every_minutes)
     sync = Sync(workers, pace, lambda: stop.requested, clock.due, reader.bad_records, budget)
 
-    compare = _comparison(job, training)
-    skips = Skips(plan.steps_per_epoch, plan.micro_batches)
+    compare = tracing.comparison(job, training)
+    limit = None if run.nan_policy == "skip" else run.nan_steps
+    skips = Skips(
+        plan.steps_per_epoch,
+        plan.micro_batches,
+        limit,
+        lambda step: not incidents.records_of(step, step, plan, run.seed),
+        first=state.skipped_from if state else 0,
+        in_a_row=state.skipped if state else 0,
+    )
     with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
         found = audit.audit(trace, job.model)
         monitor.card("samestep", cards.start_rows(job, plan, found, state, definition, transferred))
         while True:
-            if state and state.step == done and done % plan.steps_per_epoch == 0:
+            if state and state.step == done and done and done % plan.steps_per_epoch == 0:
                 if state.evaluation is None:
                     steps = job.readers[VALIDATION].records / plan.images_per_step
                     with bounded(pace.limit(2 * steps), f"The evaluation at {done} stalled."):
@@ -131,7 +152,9 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
             done = rows.end
             monitor.training(done, summary(rows, training.schedule))
             monitor.bad_records(reader.bad_records)
-            skips.note(rows.history)
+            if skipped := skips.note(rows.history, done):
+                say = print if workers.chief else None
+                incidents.act(skipped, before, run, plan, checkpoints.last_of_an_epoch, say)
             if calendar.due(done, job.compare_every) and not rows.stopping:
                 with (
                     bounded(pace.limit(1), f"The comparison of the replicas at {done} stalled."),
@@ -145,7 +168,15 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 or calendar.due(done, run.checkpoint_every_steps)
             ):
                 with bounded(pace.limit(0), f"The checkpoint of step {done} stalled."):
-                    state = _save(checkpoints, done, job, state)
+                    state = _save(
+                        checkpoints,
+                        done,
+                        job,
+                        state,
+                        skipped=skips.in_a_row,
+                        skipped_from=skips.first,
+                        incidents=len(before.found),
+                    )
                 stop.saved = done
                 if workers.chief:
                     progress.report(done)
@@ -213,45 +244,10 @@ def _preempted(stop: Stop, done: int, total: int) -> PreemptedError:
     )
 
 
-def _comparison(job: Job, training: Training) -> Callable[[int], None]:
-    """Returns compare(step): all replicas compute one micro-batch of that step, and must agree.
-
-    The first call traces; the steps of the next ones follow by job.compare_every. Raises
-    TrainerError, naming the devices, where they do not agree.
-    """
-    run, plan, workers = job.config.run, training.plan, job.workers
-    compare_replicas = crosscheck.build_crosscheck(job.strategy, training.micro_batch)
-    names = [
-        f"worker {worker} {device}" if workers.count > 1 else device
-        for worker in range(workers.count)
-        for device in job.devices
-    ]
-    iterators: list[Iterator[Any]] = []
-
-    def batches(first_step: int) -> tf.data.Dataset:
-        return pipeline.compared(
-            job.config.input,
-            job.readers[TRAIN],
-            plan,
-            seed=run.seed,
-            first_step=first_step,
-            every_steps=run.check_replicas,
-            worker_count=workers.count,
-        )
-
-    def compare(step: int) -> None:
-        if not iterators:
-            distribute = job.strategy.distribute_datasets_from_function
-            iterators.append(iter(distribute(lambda _: batches(step))))
-        number = order.compared_micro_batch(step, plan, run.seed)
-        found = compare_replicas(iterators[0], *_int64(step, number))
-        crosscheck.judge(found.numpy(), names, step)
-
-    return compare
-
-
-def _restore(checkpoints: Checkpoints, workers: Workers) -> State | None:
+def _restore(checkpoints: Checkpoints, workers: Workers, before: Incidents) -> State | None:
     """The newest checkpoint that worker 0 finds sound, loaded by every worker."""
+    if workers.chief and before.found:
+        checkpoints.drop(before.made_void)
     state = workers.from_chief(State, checkpoints.restore() if workers.chief else None)
     if state is not None and not workers.chief:
         checkpoints.load(state)
@@ -270,7 +266,13 @@ def _define(
     return now
 
 
-def _save(checkpoints: Checkpoints, done: int, job: Job, before: State | None) -> State:
+def _save(
+    checkpoints: Checkpoints,
+    done: int,
+    job: Job,
+    before: State | None,
+    **known: Any,
+) -> State:
     """Worker 0 writes the checkpoint of a step; the others wait until it is there."""
     workers = job.workers
     if workers.count > 1:
@@ -282,7 +284,8 @@ def _save(checkpoints: Checkpoints, done: int, job: Job, before: State | None) -
                 f"After step {done} the workers {others.tolist()} have other weights than worker "
                 "0. Their hardware may be at fault; if it is not, please report this."
             )
-    saved = workers.from_chief(State, checkpoints.save(done, before) if workers.chief else None)
+    own_state = checkpoints.save(done, before, **known) if workers.chief else None
+    saved = workers.from_chief(State, own_state)
     assert saved is not None  # worker 0 has saved it, or raised
     return saved
 

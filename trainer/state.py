@@ -63,6 +63,9 @@ class State:
     evaluation_of_averages: EvaluationResult | None = None
     best: float = -1.0  # accuracy of the run's best evaluation so far; -1: none yet
     since_best: int = 0  # evaluations after that one, none of them better
+    skipped: int = 0  # steps in a row before it
+    skipped_from: int = 0  # the first of them
+    incidents: int = 0  # that the run had had: a later one may make it void
 
     @property
     def judged(self) -> EvaluationResult | None:

@@ -123,7 +123,8 @@ def build_train(
         row = (total.loss * correction, total.weight, total.correct, norm, applied, too_large)
         row = tf.stack([tf.cast(x, tf.float64) for x in (*row, scaled_by)])
         if loss_scale is not None:
-            loss_scale.update(applied, too_large)
+            empty = total.fits & (total.weight == 0.0)
+            loss_scale.update(applied, too_large | empty)
         return gradients, total.statistics, row, applied
 
     def apply(gradients, changes, step):

@@ -1,6 +1,6 @@
 """A job's step and what it is made of, up to its trace."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from input import order, pipeline
 from input.order import Plan
 from input.splits import TRAIN
 from models.inspection import assigned_variables
-from trainer import internals, optimizers, rates, step
+from trainer import crosscheck, internals, optimizers, rates, step
 from trainer.assembly import Job
 from trainer.averages import Averages
 from trainer.config import Config, ResolvedConfig
@@ -124,3 +124,42 @@ def trace(training: Training, iterator: Iterator[Any]) -> Any:
     """The concrete function of a step, whatever its numbers."""
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
     return training.train.get_concrete_function(iterator, zero, one)
+
+
+def comparison(job: Job, training: Training) -> Callable[[int], None]:
+    """Returns compare(step): all replicas compute one micro-batch of that step, and must agree.
+
+    The first call traces; the steps of the next ones follow by job.compare_every. Raises
+    TrainerError, naming the devices, where they do not agree.
+    """
+    run, plan, workers = job.config.run, training.plan, job.workers
+    compare_replicas = crosscheck.build_crosscheck(job.strategy, training.micro_batch)
+    names = [
+        f"worker {worker} {device}" if workers.count > 1 else device
+        for worker in range(workers.count)
+        for device in job.devices
+    ]
+    iterators: list[Iterator[Any]] = []
+
+    def batches(first_step: int) -> tf.data.Dataset:
+        return pipeline.compared(
+            job.config.input,
+            job.readers[TRAIN],
+            plan,
+            seed=run.seed,
+            first_step=first_step,
+            every_steps=run.check_replicas,
+            worker_count=workers.count,
+        )
+
+    def compare(step: int) -> None:
+        if not iterators:
+            distribute = job.strategy.distribute_datasets_from_function
+            iterators.append(iter(distribute(lambda _: batches(step))))
+        number = order.compared_micro_batch(step, plan, run.seed)
+        found = compare_replicas(
+            iterators[0], tf.constant(step, tf.int64), tf.constant(number, tf.int64)
+        )
+        crosscheck.judge(found.numpy(), names, step)
+
+    return compare

@@ -75,6 +75,8 @@ PROVED = {
     "run_dir": "trainer/test_loop.py::test_a_run_leaves_its_files",
     "init_weights": "trainer/test_transfer.py::test_a_model_starts_with_the_newest_weights",
     "init_model": "trainer/test_provenance.py",
+    "nan_policy": "trainer/test_incidents.py::test_a_run_goes_back_and_leaves_them_out",
+    "nan_steps": "trainer/test_incidents.py",
     "stop_after": "trainer/test_evaluate.py::test_a_run_ends_where_evaluations_get_no_better",
     "deterministic": "trainer/test_losses.py",
     "tf32": "trainer/workers/test_strategy.py",
