@@ -31,9 +31,10 @@ class InputConfig:
         int, "Images per optimizer step, all replicas together.", AtLeast(1)
     ] = 256
     micro_batch_size: Annotated[
-        int | None,
+        int | Literal["auto"] | None,
         "Images that go through the model at once; BatchNorm's batch. Unset: the largest divisor "
-        "of --global_batch_size up to 32, on any hardware.",
+        "of --global_batch_size up to 32, on any hardware. auto: the largest that fits here, tried "
+        "in processes of their own before a new run; kept from then on.",
         AtLeast(1),
     ] = None
     image_size: Annotated[
@@ -144,13 +145,19 @@ class InputConfig:
         return Policy(layers=int(rand[2]), magnitude=int(rand[1]))
 
     @property
+    def tries_sizes(self) -> bool:
+        """Whether the micro-batch is to be the largest that fits."""
+        return self.micro_batch_size == "auto"
+
+    @property
     def soft_labels(self) -> bool:
         """Whether a label is a weight for each class, float32[M, classes], and not a number."""
         return self.mixup > 0 or self.cutmix > 0
 
     def __post_init__(self) -> None:
         check(self, InputError)
-        if self.micro_batch_size is not None and self.global_batch_size % self.micro_batch_size:
+        given = self.micro_batch_size if isinstance(self.micro_batch_size, int) else None
+        if given is not None and self.global_batch_size % given:
             raise InputError(
                 f"{self.global_batch_size} images a step do not divide into micro-batches of "
                 f"{self.micro_batch_size}. Set --micro_batch_size to a divisor of "

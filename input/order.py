@@ -45,7 +45,7 @@ class Plan:
     @property
     def replica_counts(self) -> str:
         """Numbers of replicas that give the same run: 1, 2, 4, 8."""
-        return _divisors(self.micro_batches)
+        return _shown(divisors(self.micro_batches))
 
 
 @dataclass(frozen=True)
@@ -68,23 +68,24 @@ def resolve(config: InputConfig, records_size: int | None) -> ResolvedInput:
     Nothing follows from the hardware but what decodes. records_size: pixels, where all records are
     squares of one size. Raises InputError.
     """
-    size = config.image_size
+    size, micro_batch_size = config.image_size, config.micro_batch_size
+    if config.tries_sizes:
+        raise InputError(
+            "--micro_batch_size=auto tries sizes on this machine: samestep-train does that, at the "
+            "start of a new run of one worker. Give a number."
+        )
     if size is None:
         size = min(records_size or LARGEST_DEFAULT_SIZE, LARGEST_DEFAULT_SIZE)
     small = size < SMALL_IMAGE
     resolved = {
         "image_size": size,
-        "micro_batch_size": config.micro_batch_size
-        or _largest_divisor(config.global_batch_size, LARGEST_DEFAULT_MICRO_BATCH),
+        "micro_batch_size": micro_batch_size
+        or max(n for n in divisors(config.global_batch_size) if n <= LARGEST_DEFAULT_MICRO_BATCH),
         "augment": config.augment or ("crop" if small else "standard"),
         "crop_min_area": config.crop_min_area or (SMALL_MIN_AREA if small else MIN_AREA),
         "decoder": library.resolve(config.decoder),
     }
     return ResolvedInput(**{**vars(config), **resolved})
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    return max(n for n in range(1, min(number, limit) + 1) if number % n == 0)
 
 
 def larger_micro_batch(plan: Plan, config: InputConfig) -> int | None:
@@ -99,8 +100,8 @@ def plan(config: ResolvedInput, records: int, replicas: int) -> Plan:
         raise InputError(
             f"{config.global_batch_size} images a step in micro-batches of "
             f"{config.micro_batch_size} do not split evenly over {replicas} replicas; replica "
-            f"counts that do: {_divisors(micro_batches)}. Use one of these; a new run may set "
-            "--micro_batch_size or --global_batch_size."
+            f"counts that do: {_shown(divisors(micro_batches))}. Use one of these; a new run may "
+            "set --micro_batch_size or --global_batch_size."
         )
     if records < config.global_batch_size:
         raise InputError(
@@ -119,8 +120,13 @@ def plan(config: ResolvedInput, records: int, replicas: int) -> Plan:
     )
 
 
-def _divisors(parts: int) -> str:
-    return ", ".join(str(n) for n in range(1, min(parts, 1024) + 1) if parts % n == 0)
+def divisors(number: int) -> list[int]:
+    """In ascending order."""
+    return [n for n in range(1, number + 1) if number % n == 0]
+
+
+def _shown(numbers: list[int]) -> str:
+    return ", ".join(str(n) for n in numbers if n <= 1024)
 
 
 def micro_batch(draw: int, plan: Plan, worker: int = 0, worker_count: int = 1) -> tuple[int, int]:

@@ -1,16 +1,16 @@
 """Dataclass -> absl flags -> dataclass. No other file knows absl flags.
 
 A setting (input.foundation.settings) is one field, `name: Annotated[T, "help", ..] = default`, and
-becomes one flag. T is int, float, str, bool, Literal of strings, or one of these `| None`, where
-None means that the flag is not on the command line. A field whose type is a dataclass stands for
-that dataclass's fields: flags are flat.
+becomes one flag. T is int, float, str, bool, Literal of strings, int or such a Literal, or one of
+these `| None`, where None means that the flag is not on the command line. A field whose type is a
+dataclass stands for that dataclass's fields: flags are flat.
 """
 
 import dataclasses
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from absl import flags
 
@@ -24,6 +24,25 @@ _DEFINE: dict[type, Any] = {
     str: flags.DEFINE_string,
     bool: flags.DEFINE_bool,
 }
+
+
+class _NumberOrWord(flags.ArgumentParser[int | str]):
+    """An integer, or one of some words."""
+
+    def __init__(self, words: Sequence[str]):
+        self._words = words
+
+    def parse(self, argument: int | str) -> int | str:
+        if argument in self._words:
+            return argument
+        try:
+            return int(argument)
+        except ValueError:
+            words = " or ".join(self._words)
+            raise ValueError(f"{argument!r} is neither an integer nor {words}") from None
+
+    def flag_type(self) -> str:
+        return "int or word"
 
 
 class FlagError(ValueError):
@@ -41,6 +60,9 @@ def define(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> No
             if get_origin(setting.kind) is Literal:
                 choices = get_args(setting.kind)
                 flags.DEFINE_enum(setting.name, setting.default, choices, setting.help, **where)
+            elif get_origin(setting.kind) is Union:
+                parser = _NumberOrWord(get_args(get_args(setting.kind)[1]))
+                flags.DEFINE(parser, setting.name, setting.default, setting.help, **where)
             else:
                 _DEFINE[setting.kind](setting.name, setting.default, setting.help, **where)
 

@@ -17,6 +17,7 @@ JOINS = {
             "assembly",
             "tracing",
             "incidents",
+            "probe",
             "data",
             "loop",
             "transfer",

@@ -65,7 +65,7 @@ class Setting(NamedTuple):
     """A field of a dataclass that a user can set."""
 
     name: str
-    kind: Any  # int, float, str, bool or a Literal of strings
+    kind: Any  # int, float, str, bool, a Literal of strings, or Union[int, such a Literal]
     help: str
     default: Any  # None also where the field is `| None` and unset
     bounds: tuple[Bound, ...]
@@ -84,7 +84,8 @@ def settings(config_type: type) -> list[Setting]:
             continue
         kind, text, *bounds = get_args(hints[field.name])
         if get_origin(kind) in (Union, UnionType):
-            (kind,) = (member for member in get_args(kind) if member is not NoneType)
+            members = [member for member in get_args(kind) if member is not NoneType]
+            kind = members[0] if len(members) == 1 else Union[tuple(members)]  # noqa: UP007
         found.append(Setting(field.name, kind, text, field.default, tuple(bounds)))
     return found
 
@@ -105,6 +106,8 @@ def check(config: Any, error: type[UserError]) -> None:
                 f"--{setting.name}={value} is not on a file system, and nothing here reads or "
                 "writes elsewhere. Copy it, or mount it and name the mount; docs/data.md shows how."
             )
+        if get_origin(setting.kind) is Union and isinstance(value, str):
+            continue  # a word, which has no bounds
         if isinstance(value, float) and not math.isfinite(value):
             raise error(f"--{setting.name} must be a finite number, not {value}.")
         if not all(bound.holds(value) for bound in setting.bounds):

@@ -15,7 +15,7 @@ from input.reader import RecordReader
 from models.config import ModelConfig
 from tests.conftest import CLASSES, rewrite
 from tests.scripts.conftest import python
-from trainer import loop
+from trainer import loop, run_dir
 from trainer.config import Config, Hardware, RunConfig
 from trainer.errors import TrainerError
 from trainer.evaluate import evaluate_run
@@ -213,3 +213,20 @@ def test_physical_gpus_are_all_used(monkeypatch):
     assert strategy.device_names(virtual_cpus=3) == ["CPU:0", "CPU:1", "CPU:2"]
     with pytest.raises(TrainerError, match="--gpus=3, but TensorFlow sees 2"):
         strategy.device_names(gpus=3)
+
+
+def test_the_largest_micro_batch_is_tried_before_a_new_run(data_dir, tmp_path):
+    """And the number, not the word, is the run's; a resume with the word tries nothing."""
+    settings = ["--global_batch_size=32", "--epochs=1", "--micro_batch_size=auto"]
+    command = ["-m", "scripts.train", f"--data_dir={data_dir}", f"--run_dir={tmp_path}", *settings]
+    first = python(*command, "--virtual_cpus=2")
+    assert first.returncode == 0, first.stderr
+    assert "micro-batches of 16 fit: the largest of 16, 8, .. that do." in first.stdout
+    assert run_dir.load(tmp_path).config.input.micro_batch_size == 16
+    again = python(*command, "--virtual_cpus=1")
+    assert again.returncode == 0, again.stderr
+    assert "fit:" not in again.stdout
+    refused = python("-m", "scripts.plan", f"--data_dir={data_dir}", *settings)
+    assert "samestep-train does that, at the start of a new run" in refused.stderr
+    wrong = python("-m", "scripts.train", "--micro_batch_size=many")
+    assert "'many' is neither an integer nor auto" in wrong.stderr
