@@ -113,7 +113,7 @@ class Training:
 
 def build(name, precision="float32", size=32):
     return lambda: build_model(
-        ModelConfig(name, dropout=0.3),
+        ModelConfig(name, dropout=0.0 if ":" in name else 0.3),
         input_shape=(size, size, 3),
         num_classes=len(CLASSES),
         precision=precision,
