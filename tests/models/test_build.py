@@ -42,7 +42,8 @@ def test_nothing_rearranges_the_batch_in_front_of_the_first_layer(model):
     graph = call.get_concrete_function(tf.TensorSpec([4, 32, 32, 3], tf.uint8)).graph
     first = {"Conv2D", "MatMul"}
     in_front = ops_after(graph.inputs[0], stop=first)
-    assert {op.type for op in in_front} == {"Cast", "Sub", "RealDiv", "Conv2D"}
+    even = {"Pad"} if model.endswith("v1") else set()  # rows and columns, not images
+    assert {op.type for op in in_front} == {"Cast", "Sub", "RealDiv", "Conv2D"} | even
     # Nor behind it: our own networks keep the batch as it is up to the logits.
     everywhere = {op.type for op in ops_after(graph.inputs[0], stop=set())}
     assert model.startswith(("vit", "convnext")) or everywhere >= {"FusedBatchNormV3", "Mean"}

@@ -60,7 +60,8 @@ def test_help_lists_every_flag_at_once(program, command):
                 "kept from then on. (at least 1; default: unset)",
                 "--seed Seed of initial weights, order, augmentation and dropout. "
                 "(at least 0 and at most 4294967295; default: 0)",
-                "--momentum Momentum of sgd, lars, muon and rmsprop. (at least 0 and below 1; default: 0.9)",
+                "--momentum Momentum of sgd, lars, muon and rmsprop. "
+                "(at least 0 and below 1; default: 0.9)",
             ],
         ),
         ("samestep-evaluate", (), ["--run_dir Folder of the run. (required)"]),
