@@ -101,7 +101,7 @@ def refusals(data_dir, run, other_classes, own_models):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("6 replicas", ("32 images a step do not split evenly over 6 replicas", "1, 2, 4, 8, 16")),
+        ("6 replicas", ("micro-batches of 32 do not split evenly over 6 replicas", "do: 1. Use")),
         ("kept micro-batch", ("do not split evenly over 3 replicas", "1, 2, 4")),
         ("GPUs that are not there", ("--gpus=64", "sees", "--virtual_cpus=N")),
         ("no data_dir", ("--data_dir is missing", "samestep-records write")),

@@ -206,9 +206,9 @@ def test_the_moment_of_a_save_changes_nothing(finished, data_dir, tmp_path, monk
     """Saved by the clock at every line of metrics, and never."""
     saved = []
 
-    def write(self, step, *args, original=Checkpoints.save):
+    def write(self, step, *args, original=Checkpoints.save, **known):
         saved.append(step)
-        return original(self, step, *args)
+        return original(self, step, *args, **known)
 
     monkeypatch.setattr(Checkpoints, "save", write)
     config = settings(data_dir, tmp_path)
