@@ -5,7 +5,7 @@ import ctypes
 # glibc's malloc.h. Setting one of them also fixes the others, which glibc would else adapt.
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
 KEPT_BYTES = 64 * 2**20  # for each of the heaps that threads share
-NEVER = 2**31 - 1  # bytes, the largest int
+TRIMMED_BYTES = 2**30  # free at the end of a heap, from which on it is returned to the system
 
 
 def keep_freed_pages() -> None:
@@ -18,5 +18,5 @@ def keep_freed_pages() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(TOP_PAD, KEPT_BYTES)
-        mallopt(TRIM_THRESHOLD, NEVER)
+        mallopt(TRIM_THRESHOLD, TRIMMED_BYTES)
         mallopt(MMAP_MAX, 0)  # a block that is mapped is unmapped when it is freed

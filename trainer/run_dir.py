@@ -140,7 +140,7 @@ def fill_in(config: Config, first: Config) -> Config:
             if setting.compare
             and (
                 (value := getattr(ours, setting.name)) is None
-                or value == "auto"
+                or (isinstance(value, str) and isinstance(getattr(theirs, setting.name), int))
                 or (words[setting.name] and value not in words[setting.name])
             )
         }

@@ -51,7 +51,7 @@ def test_glibc_is_told_to_keep_them(monkeypatch):
     heap.keep_freed_pages()
     assert calls == [
         (heap.TOP_PAD, 64 * 2**20),
-        (heap.TRIM_THRESHOLD, 2**31 - 1),
+        (heap.TRIM_THRESHOLD, 2**30),
         (heap.MMAP_MAX, 0),
     ]
 

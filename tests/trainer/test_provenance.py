@@ -28,7 +28,7 @@ def build(input_shape, num_classes):
 def own(data_dir, folder, name, **run):
     config = settings(data_dir, folder)
     config = replace(config, run=replace(config.run, epochs=1, **run))
-    return replace(config, model=replace(config.model, model=name))
+    return replace(config, model=replace(config.model, model=name, dropout=0.0))
 
 
 @pytest.fixture(scope="module")

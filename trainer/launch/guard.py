@@ -48,16 +48,19 @@ def kill_descendants() -> None:
 
 
 def _wait(child: int) -> NoReturn:
-    """Passes signals on to the child until it ends, then kills what it has left."""
+    """Passes signals on to the child until it ends, then kills what it has left.
 
-    def pass_on(number: int, _: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, number)
-
-    for number in SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, pass_on)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    They are blocked and asked for: one that came between a handler's last look and a blocking call
+    would wait for the next one.
+    """
+    passed_on = {number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, passed_on | {signal.SIGCHLD})
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        number = signal.sigwait(passed_on | {signal.SIGCHLD})
+        if number in passed_on:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+    code = os.waitstatus_to_exitcode(ended[1])
     kill_descendants()
     os._exit(code if code >= 0 else 128 - code)
 

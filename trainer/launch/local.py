@@ -25,6 +25,8 @@ from trainer.launch.output import Screen, Worker
 from trainer.workers import progress
 from trainer.workers.discovery import Cluster
 
+# A signal that comes just before the launcher waits would not wake it.
+LOOK_SECONDS = 0.5
 BACK_OFF_SECONDS = (1, 2, 5, 15, 60)  # before the first restart without a new step, the second, ..
 # The last line of a traceback.
 _RAISED = re.compile(r"(\w+\.)*\w*(Error|Exception|Warning|Interrupt)\b.*")
@@ -190,11 +192,12 @@ class _Attempt:
         deadline: float | None = None  # of SIGKILL; nothing postpones it
         while len(ends) < len(self._processes):
             try:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                left = LOOK_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
                 event = self._events.get(timeout=left)
             except queue.Empty:
-                self._stop(signal.SIGKILL)
-                deadline = None
+                if deadline is not None:
+                    self._stop(signal.SIGKILL)
+                    deadline = None
                 continue
             if isinstance(event, signal.Signals):
                 again = received == event == signal.SIGINT
