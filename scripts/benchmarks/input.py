@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from input import order, pipeline
-from input.config import InputConfig, ResolvedInput
+from input.config import ResolvedInput
 from input.errors import InputError
 from input.manifest import Manifest
 from input.native import library
@@ -159,7 +159,7 @@ def _inception(manifest: Manifest, size: int) -> tf.data.Dataset:
             tf.zeros([1, 0, 4]),
             min_object_covered=0.0,
             aspect_ratio_range=(3 / 4, 4 / 3),
-            area_range=(InputConfig.crop_min_area, 1.0),
+            area_range=(order.MIN_AREA, 1.0),
             max_attempts=10,
             use_image_if_no_bounding_boxes=True,
         )

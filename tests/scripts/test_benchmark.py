@@ -22,8 +22,8 @@ def test_the_page_and_the_json_say_what_the_tables_say(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("images", "measured"),
     [
-        ("", ["loop", "fit", "exact", "reader", "start", "index"]),
-        ("photographs", ["loop", "fit", "exact", "input", "gil", "reader", "start", "index"]),
+        ("", "loop fit exact step reader start index"),
+        ("photographs", "loop fit exact step input gil reader start index"),
     ],
 )
 def test_all_benchmarks_are_those_that_have_what_they_need(monkeypatch, capsys, images, measured):
@@ -50,5 +50,5 @@ def test_all_benchmarks_are_those_that_have_what_they_need(monkeypatch, capsys, 
 
     monkeypatch.setattr(benchmark, "ProcessPoolExecutor", InOrder)
     benchmark.benchmark(BenchmarkConfig(images=images))
-    assert names == measured
+    assert names == measured.split()
     assert ("--what=input and gil are left out" in capsys.readouterr().err) == (not images)

@@ -75,7 +75,7 @@ def test_a_preset_is_a_plan_of_one_run_on_all_its_devices(path, many_records):
     found = forecast.forecast(config)
     counts = [int(each) for each in found.plan.replica_counts.split(", ")]
     assert counts[:2] == [1, 2]
-    assert path.stem == "finetune" or 8 in counts
+    assert 8 in counts or path.stem in ("fashion_mnist", "finetune")
     assert found.plan.micro_batches == max(counts)
 
 

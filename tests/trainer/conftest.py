@@ -1,6 +1,7 @@
 """What the trainer's tests share: settings of a small run, and one that was never stopped."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from trainer import loop, step
 from trainer.config import Config, Hardware, RunConfig
 from trainer.recipe import OptimizerConfig
 from trainer.state import State
+from trainer.workers.preemption import SIGNALS
 
 HARDWARE = Hardware(virtual_cpus=2)
 
@@ -28,6 +30,18 @@ def settings(data_dir, run_dir="", **run) -> Config:
         OptimizerConfig(learning_rate=0.05),
         RunConfig(run_dir=str(run_dir), epochs=3, intra_op_threads=THREADS, **run),
     )
+
+
+@pytest.fixture(autouse=True)
+def heeded_signals() -> Iterator[None]:
+    """No signal is ignored: not as under nohup, nor since a run in this process was stopped."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,17 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 # What is passed on to the process that does the work; of these, those that are not ignored (nohup).
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT)
+# Held while a process is started, and from the moment on when none may be.
+_starting = threading.Lock()
 
 
 def stand() -> None:
@@ -39,10 +43,30 @@ def stand() -> None:
     threading.Thread(target=_outlive, args=(alive,), daemon=True).start()
 
 
+def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Starts a process in a session of its own (Ctrl-C is the launcher's to pass on).
+
+    Its output, stderr too, is in the pipe `stdout`. Raises OSError.
+    """
+    with _starting:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+
+
 def kill_descendants() -> None:
-    """SIGKILL to every process below this one, until there is none."""
-    while found := _descendants(os.getpid()):
-        for process in found:
+    """SIGKILL to every process below this one, until there is none.
+
+    One that is born while /proc is read may not be seen, but its parent, or itself once that has
+    ended, is a child of this process.
+    """
+    while _has_children():
+        for process in _descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
@@ -68,12 +92,23 @@ def _wait(child: int) -> NoReturn:
 def _outlive(alive: int) -> None:
     """Waits for the end of the process that waits for this one, which nobody else can end well."""
     os.read(alive, 1)
+    _starting.acquire()  # a restart after the last look would survive
     kill_descendants()
     os._exit(128 + signal.SIGKILL)
 
 
 def _become_subreaper() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _has_children() -> bool:
+    """Whether there are any that still run; those that have ended are waited for."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _descendants(process: int) -> list[int]:

@@ -172,14 +172,7 @@ class _Attempt:
     def _start(
         self, number: int, command: Sequence[str], environment: Mapping[str, str], worker: Worker
     ) -> None:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is the launcher's to pass on
-        )
+        process = guard.start(command, environment)
         self._processes.append(process)
         self._workers.append(worker)
         self._copying.append(self._thread(worker.copy, process.stdout))

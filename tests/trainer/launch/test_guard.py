@@ -38,6 +38,37 @@ def test_no_other_process_is_killed():
         other.kill()
 
 
+# A launcher that restarts between the last look for what it has started and its end.
+RESTARTING = """
+import os, sys, threading
+from trainer.launch import guard
+looked, started, end = threading.Event(), threading.Event(), os._exit
+def ending(code):
+    looked.set()
+    started.wait(timeout=2)
+    end(code)
+guard.stand()
+os._exit = ending
+print("ready", flush=True)
+looked.wait()
+guard.start(["sleep", sys.argv[1]], os.environ)
+started.set()
+"""
+
+
+def test_nothing_is_started_after_the_last_look():
+    """The one that waits is killed, so that the other one ends."""
+    seconds = f"87{os.getpid()}"
+    with subprocess.Popen(
+        [sys.executable, "-c", RESTARTING, seconds], cwd=ROOT, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.kill()
+        process.stdout.read()  # until the other one has ended
+    left = subprocess.run(["pkill", "-KILL", "-fx", f"sleep {seconds}"])
+    assert left.returncode == 1  # none was found
+
+
 @pytest.mark.parametrize(
     ("work", "code"),
     [

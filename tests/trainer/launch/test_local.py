@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -104,20 +105,11 @@ def test_another_error_or_step_is_tried_again(tmp_path):
 
 def test_a_worker_that_ends_early_is_said(tmp_path):
     first = "if [[ $TF_CONFIG == *'\"index\": 0'* ]]; then exit 0; fi; until [ -e {} ]; do :; done"
-    ended = tmp_path / "logs" / "worker-0.log"
     script = first.format(tmp_path / "go")
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "scripts.launch", "--workers=2"),
-            *(f"--logs={ended.parent}", "--", "bash", "-c", script),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with launching(tmp_path, script, "--workers=2") as process:
         assert process.stdout.readline() == "samestep-launch: worker 0 ended with 0, others go on\n"
         (tmp_path / "go").touch()
-    assert process.returncode == 0
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
@@ -131,7 +123,7 @@ def test_signals_are_passed_on_as_sigterm_and_repeated_ones_postpone_nothing(tmp
             time.sleep(0.1)  # the load, not what is waited for
         assert 2 <= time.monotonic() - start < 10
         assert "[0] got it\n" in process.stdout
-    assert process.returncode == 128 + signal.SIGKILL
+        assert process.wait(timeout=60) == 128 + signal.SIGKILL
 
 
 def test_the_first_ctrl_c_lets_workers_save_and_the_second_kills(tmp_path):
@@ -144,8 +136,10 @@ def test_the_first_ctrl_c_lets_workers_save_and_the_second_kills(tmp_path):
         assert process.wait(timeout=60) == 130
 
 
-def launching(tmp_path, script: str, *flags: str) -> subprocess.Popen:
-    return subprocess.Popen(
+@contextmanager
+def launching(tmp_path, script: str, *flags: str) -> Iterator[subprocess.Popen]:
+    """samestep-launch in a process of its own, killed where the test has not ended it."""
+    with subprocess.Popen(
         [
             *(sys.executable, "-m", "scripts.launch", f"--logs={tmp_path / 'logs'}", *flags),
             *("--", "bash", "-c", script),
@@ -154,7 +148,11 @@ def launching(tmp_path, script: str, *flags: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=heed,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def heed() -> None:
@@ -177,18 +175,11 @@ def test_logs_that_cannot_be_written_are_one_line(tmp_path):
 @pytest.mark.parametrize("who", ["the one that waits", "the one that works"])
 def test_nothing_survives_the_launcher(tmp_path, number, who):
     """Not even what left the worker's session, or has no environment: SIGKILL and Ctrl-C."""
-    mark = f"sleep 86{os.getpid()}"
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "scripts.launch", "--workers=2"),
-            *(f"--logs={tmp_path / 'logs'}", "--grace_seconds=1", "--", "bash", "-c"),
-            f"trap '' INT TERM; setsid {mark} & (env -i setsid {mark} &) ; {mark}; true",
-        ],
-        cwd=ROOT,
-        preexec_fn=heed,
-    ) as process:
+    mark = f"sleep 86{os.getpid()}.{number}{len(who)}"
+    script = f"trap '' INT TERM; setsid {mark} & (env -i setsid {mark} &) ; {mark}; true"
+    with launching(tmp_path, script, "--workers=2", "--grace_seconds=1") as process:
         count = lambda: len(  # noqa: E731
-            subprocess.run(["pgrep", "-f", f"^{mark}"], capture_output=True).stdout.split()
+            subprocess.run(["pgrep", "-fx", mark], capture_output=True).stdout.split()
         )
         wait_for(lambda: count() == 6)
         target = process.pid
@@ -196,7 +187,7 @@ def test_nothing_survives_the_launcher(tmp_path, number, who):
             (target,) = children_of(process.pid)
         os.kill(target, number)
         start = time.monotonic()
-        process.wait()
+        process.wait(timeout=60)
         wait_for(lambda: count() == 0)
     assert time.monotonic() - start < 10
     killed = -signal.SIGKILL if who == "the one that waits" else 128 + signal.SIGKILL
