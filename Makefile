@@ -23,7 +23,8 @@ test-gpu: $(VENV)/installed-gpu  ## What needs a GPU, on every visible one; docs
 	$(in_venv) -m pytest -m gpu -n 0 -rA --tb=short
 
 test-matrix: $(VENV)/installed  ## Models, optimizers, precisions, devices, workers: an hour; docs/reliability.md.
-	$(in_venv) -m pytest -m matrix tests/trainer/test_invariance.py --matrix-table=docs/reliability.md
+	$(in_venv) -m pytest -m matrix tests/trainer/test_invariance.py tests/trainer/test_replicas.py \
+	  --matrix-table=docs/reliability.md
 
 test-applications: $(VENV)/installed  ## All of keras.applications: an hour; docs/reliability.md.
 	$(in_venv) -m pytest -m applications tests/models/test_applications.py --applications-table=docs/reliability.md
