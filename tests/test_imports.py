@@ -34,6 +34,7 @@ JOINS = {
 LEAF_IMPORTS = {
     "trainer.audit": {"trainer.axes.", "trainer.internals"},
     "trainer.axes.": {"trainer.axes."},
+    "trainer.findings": {"trainer.run_dir", "trainer.state"},
     "trainer.config": {"input.config", "models.config", "trainer.recipe"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},
@@ -42,12 +43,12 @@ LEAF_IMPORTS = {
     "trainer.optimizers": {"trainer.lars", "trainer.recipe"},
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {
-        *("trainer.averages", "trainer.internals", "trainer.loss_scale", "trainer.run_dir"),
-        "trainer.state",
+        *("trainer.averages", "trainer.findings", "trainer.internals", "trainer.loss_scale"),
+        *("trainer.run_dir", "trainer.state"),
     },
     "trainer.step": {
         *("trainer.audit", "trainer.averages", "trainer.fixed_point", "trainer.internals"),
-        *("trainer.losses", "trainer.micro_batch", "trainer.state", "trainer.sums"),
+        *("trainer.losses", "trainer.micro_batch", "trainer.sums"),
     },
     "trainer.micro_batch": {
         *("trainer.audit", "trainer.internals", "trainer.loss_scale", "trainer.losses"),

@@ -1,29 +1,38 @@
 """Exact evaluation: every record counts once, on any hardware."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from input import pipeline
+from input import order, pipeline
 from input.config import ResolvedInput
 from input.errors import InputError
 from input.foundation.text import one_line
 from input.order import EvaluationPlan
 from input.reader import Reader
 from input.splits import VALIDATION
-from trainer import assembly, provenance, run_dir, step, tracing
+from trainer import assembly, findings, provenance, run_dir, step, tracing
 from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware, RunDefinition
 from trainer.errors import TrainerError
+from trainer.findings import Findings
+from trainer.fixed_point import STATISTIC_BITS
 from trainer.state import TOP, EvaluationResult, State
 from trainer.workers.agreement import Workers, naming_lost_workers
 
 WORST_SHOWN = 5
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation gives; the same on every worker."""
+
+    result: EvaluationResult
+    findings: Findings
 
 
 def build_evaluation(
@@ -32,7 +41,7 @@ def build_evaluation(
     config: ResolvedInput,
     reader: Reader,
     workers: Workers | None = None,
-) -> Callable[[], EvaluationResult]:
+) -> Callable[[], Evaluation]:
     """Returns a function that evaluates the model with its present weights; traced once.
 
     All workers call it, each reads its part of the records, and all get the same result. Unset
@@ -49,33 +58,61 @@ def build_evaluation(
     )
     evaluate = step.build_evaluate(strategy, model)
 
-    def run() -> EvaluationResult:
+    def run() -> Evaluation:
         with pipeline.naming_bad_records(reader):
-            totals = evaluate(iterator, tf.constant(plan.draws, tf.int64))
-        images, class_images = int(totals.images), totals.class_images.numpy().tolist()
-        bad = int(workers.gather([len(reader.bad_records)]).sum())  # nobody reads another's
+            found = step.Evaluation(
+                *(each.numpy() for each in evaluate(iterator, tf.constant(plan.draws, tf.int64)))
+            )
+        records = order.evaluated_records(plan, workers.index, workers.count)
+        result = _result(found, reader, workers)
+        bad = result.records - result.images
         if bad > config.max_bad_records:
             raise InputError(
                 f"{bad} of {reader.records} records are bad, each named where it was read; "
                 f"--max_bad_records={config.max_bad_records} allows fewer."
             )
-        if images + bad != reader.records:
-            raise RuntimeError(
-                f"Evaluation counted {images} images and {bad} bad records of {reader.records}: "
-                "please report this."
-            )
-        loss = float(totals.loss)
-        return EvaluationResult(
-            loss=loss if math.isfinite(loss) else None,
-            correct=int(totals.correct),
-            correct_top5=int(totals.correct_top5) if len(class_images) > TOP else None,
-            images=images,
-            records=reader.records,
-            class_images=tuple(class_images),
-            class_correct=tuple(totals.class_correct.numpy().tolist()),
-        )
+        return Evaluation(result, _findings(found, records.ravel(), reader.classes, workers))
 
     return run
+
+
+def _result(found: step.Evaluation, reader: Reader, workers: Workers) -> EvaluationResult:
+    """Sums over the images of all workers, of integers, which their order does not change."""
+    classes, counted = len(reader.classes), found.label >= 0
+    label, right = found.label[counted], (found.label == found.predicted)[counted]
+    own = [
+        *(found.loss, found.overflows, len(reader.bad_records)),  # nobody reads another's
+        *(counted.sum(), right.sum(), (found.above[counted] < TOP).sum()),
+        *np.bincount(label, minlength=classes),
+        *np.bincount(label[right], minlength=classes),
+    ]
+    loss, overflows, bad, images, correct, in_top, *by_class = workers.gather(own).sum(axis=0)
+    if images + bad != reader.records:
+        raise RuntimeError(
+            f"Evaluation counted {images} images and {bad} bad records of {reader.records}: "
+            "please report this."
+        )
+    known = images > 0 and overflows == 0
+    return EvaluationResult(
+        loss=float(loss) * 2.0**-STATISTIC_BITS / int(images) if known else None,
+        correct=int(correct),
+        correct_top5=int(in_top) if classes > TOP else None,
+        images=int(images),
+        records=reader.records,
+        class_images=tuple(map(int, by_class[:classes])),
+        class_correct=tuple(map(int, by_class[classes:])),
+    )
+
+
+def _findings(
+    found: step.Evaluation, records: np.ndarray, classes: tuple[str, ...], workers: Workers
+) -> Findings:
+    """records: int64[images] of this worker, in the order of what was found."""
+    columns = (found.label, found.predicted, found.probability)
+    label, predicted, probability = (each.ravel() for each in columns)
+    counted = label >= 0
+    ours = findings.of_images(*(each[counted] for each in (records, label, predicted, probability)))
+    return findings.joined(classes, *(workers.gather_rows(rows) for rows in ours))
 
 
 def _data_note(first: RunDefinition, job: assembly.Job, split: str) -> str:
@@ -121,7 +158,7 @@ def evaluate_run(
         evaluation = build_evaluation(
             job.strategy, job.model, job.config.input, reader, job.workers
         )
-        result = evaluation()
+        result, _ = evaluation()
     if job.workers.chief:
         notes = (provenance.note(first), _data_note(first, job, split), _decoder_note(first, job))
         for note in notes:
@@ -161,14 +198,16 @@ def restore(
 
 
 def evaluated(
-    state: State, evaluation: Callable[[], EvaluationResult], averages: Averages | None
-) -> State:
-    """A checkpoint with the evaluations of its weights and, where it has them, their averages."""
+    state: State, evaluation: Callable[[], Evaluation], averages: Averages | None
+) -> tuple[State, Findings]:
+    """A checkpoint with the evaluations of its weights and, where it has them, their averages;
+    and what was found with those that it is judged by."""
     of_weights = evaluation()
     if averages is None:
-        return state.evaluated(of_weights, None)
+        return state.evaluated(of_weights.result, None), of_weights.findings
     with averages.in_place():
-        return state.evaluated(of_weights, evaluation())
+        of_averages = evaluation()
+    return state.evaluated(of_weights.result, of_averages.result), of_averages.findings
 
 
 def stops_early(state: State, stop_after: int | None, is_early: bool) -> str:
