@@ -22,6 +22,7 @@ JOINS = {
             "loop",
             "transfer",
             "evaluate",
+            "predict",
             "export",
             "doctor",
             "forecast",
@@ -57,6 +58,7 @@ LEAF_IMPORTS = {
     "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.skips": {"trainer.fixed_point", "trainer.step"},
     "trainer.sums": {"trainer.fixed_point"},
+    "trainer.pictures.": {"trainer.findings"},
     "trainer.placement": {
         *("trainer.axes.", "trainer.internals", "trainer.micro_batch", "trainer.step"),
     },

@@ -1,6 +1,6 @@
 """Exact evaluation: every record counts once, on any hardware."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,10 +11,12 @@ import tensorflow as tf
 from input import order, pipeline
 from input.config import ResolvedInput
 from input.errors import InputError
+from input.foundation import durable
 from input.foundation.text import one_line
 from input.order import EvaluationPlan
 from input.reader import Reader
 from input.splits import VALIDATION
+from input.views import micro_batch
 from trainer import assembly, findings, provenance, run_dir, step, tracing
 from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints
@@ -22,10 +24,13 @@ from trainer.config import Hardware, RunDefinition
 from trainer.errors import TrainerError
 from trainer.findings import Findings
 from trainer.fixed_point import STATISTIC_BITS
+from trainer.pictures import confusion as confusion_picture
+from trainer.pictures import mistakes as mistakes_picture
 from trainer.state import TOP, EvaluationResult, State
 from trainer.workers.agreement import Workers, naming_lost_workers
 
 WORST_SHOWN = 5
+USUAL_SHOWN = 2  # mistakes of each
 
 
 class Evaluation(NamedTuple):
@@ -126,9 +131,9 @@ def _data_note(first: RunDefinition, job: assembly.Job, split: str) -> str:
     )
 
 
-def _decoder_note(first: RunDefinition, job: assembly.Job) -> str:
+def decoder_note(first: RunDefinition, now: str) -> str:
     """What is to be said where other pixels may come out of the same files; else ""."""
-    before, now = (each.environment["decoder"] for each in (first, job.definition))
+    before = first.environment["decoder"]
     if before == now:
         return ""
     return f"images decoded by {now}, the run's by {before}: some pixels may differ by a level"
@@ -143,11 +148,14 @@ def evaluate_run(
     split: str = VALIDATION,
     checkpoint: Literal["latest", "best"] = "latest",
     weights: Literal["auto", "trained", "averaged"] = "auto",
+    confusion: str = "",
+    mistakes: str = "",
 ) -> EvaluationResult:
     """Evaluates a checkpoint of the run in a folder on one split. Raises InputError, TrainerError.
 
     model: the run's, which must be given where it is code of the user's. data_dir: the records'
-    folder; empty: where the run was trained from. weights: see restore.
+    folder; empty: where the run was trained from. weights: see restore. confusion: a file, PNG or
+    CSV, that gets the confusion matrix. mistakes: one that gets the most confident mistakes.
     """
     first = run_dir.load(folder)
     provenance.check_named(folder, first, model)
@@ -158,17 +166,43 @@ def evaluate_run(
         evaluation = build_evaluation(
             job.strategy, job.model, job.config.input, reader, job.workers
         )
-        result, _ = evaluation()
-    if job.workers.chief:
-        notes = (provenance.note(first), _data_note(first, job, split), _decoder_note(first, job))
-        for note in notes:
-            if note:
-                print(f"note: {note}")
-        print(f"{split} at step {state.step}: {result}")
-        for line in worst_classes(result, first.classes):
-            print(line)
-        print(f"averaged weights {state.averages}" if averaged else f"weights {state.fingerprint}")
+        result, found = evaluation()
+    if not job.workers.chief:
+        return result
+    notes = (
+        provenance.note(first),
+        _data_note(first, job, split),
+        decoder_note(first, job.definition.environment["decoder"]),
+    )
+    for note in notes:
+        if note:
+            print(f"note: {note}")
+    print(f"{split} at step {state.step}: {result}")
+    for line in worst_classes(result, found):
+        print(line)
+    print(f"averaged weights {state.averages}" if averaged else f"weights {state.fingerprint}")
+    if confusion.endswith(".csv"):
+        _write(confusion, findings.table(found).encode())
+    elif confusion:
+        _write(confusion, confusion_picture.draw(found, f"{split} at step {state.step}"))
+    if mistakes:
+        images = mistaken(job.config.input, reader, found)
+        _write(mistakes, mistakes_picture.draw(images, found.mistakes, found.classes))
     return result
+
+
+def mistaken(config: ResolvedInput, reader: Reader, found: Findings) -> np.ndarray:
+    """The images of the most confident mistakes as the model saw them: [n, S, S, 3]."""
+    if not found.mistakes:
+        return np.empty((0, config.image_size, config.image_size, 3), np.uint8)
+    records = np.array([each.record for each in found.mistakes])
+    return micro_batch.seen(config, reader, records)
+
+
+def _write(path: str, content: bytes) -> None:
+    """Writes a file for the user; a path that cannot be written raises OSError."""
+    durable.write(Path(path), content)
+    print(f"wrote {path}")
 
 
 def restore(
@@ -220,17 +254,22 @@ def stops_early(state: State, stop_after: int | None, is_early: bool) -> str:
     )
 
 
-def worst_classes(result: EvaluationResult, classes: Sequence[str]) -> Iterator[str]:
-    """Lines on the classes with the lowest accuracies, and the mean over all."""
+def worst_classes(result: EvaluationResult, found: Findings) -> Iterator[str]:
+    """Lines on the classes with the lowest accuracies and their usual mistakes, and the mean."""
+    names = [one_line(name) for name in found.classes]
     known = [
-        (accuracy, name, images)
-        for accuracy, name, images in zip(
-            result.class_accuracies, classes, result.class_images, strict=True
-        )
+        (accuracy, label)
+        for label, accuracy in enumerate(result.class_accuracies)
         if accuracy is not None
     ]
     if not known:
         return
-    yield f"mean class accuracy {result.mean_class_accuracy:.4f}; the worst of {len(classes)}:"
-    for accuracy, name, images in sorted(known, key=lambda each: each[0])[:WORST_SHOWN]:
-        yield f"  {accuracy:.4f} of {images} {one_line(name)}"
+    yield f"mean class accuracy {result.mean_class_accuracy:.4f}; the worst of {len(names)}:"
+    for accuracy, label in sorted(known)[:WORST_SHOWN]:
+        images = result.class_images[label]
+        usual = [
+            f"{100 * count / images:.0f} % taken for {names[predicted]}"
+            for predicted, count in found.taken_for(label)[:USUAL_SHOWN]
+        ]
+        right = f"{names[label]}: {100 * accuracy:.0f} % of {images} right"
+        yield "  " + ", ".join([right, *usual])

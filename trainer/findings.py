@@ -4,6 +4,7 @@ RUN/evaluations/step-00000120.npz holds what was found at the checkpoint of that
 removed with it. No training reads it: a damaged one is an error of nothing but its display.
 """
 
+import csv
 import io
 import zipfile
 from dataclasses import dataclass
@@ -56,6 +57,12 @@ class Findings:
         matrix[self.pairs[:, 0], self.pairs[:, 1]] = self.pairs[:, 2]
         return matrix
 
+    @property
+    def shares(self) -> np.ndarray:
+        """float64[n]: the images of each pair divided by those of its true class."""
+        images = np.bincount(self.pairs[:, 0], self.pairs[:, 2], len(self.classes))
+        return self.pairs[:, 2] / images[self.pairs[:, 0]]
+
     def taken_for(self, label: int) -> list[tuple[int, int]]:
         """The classes that images of a class are taken for, and how many: the usual one first."""
         own = self.pairs[(self.pairs[:, 0] == label) & (self.pairs[:, 1] != label)]
@@ -82,6 +89,19 @@ def joined(classes: tuple[str, ...], pairs: np.ndarray, mistakes: np.ndarray) ->
     probabilities = kept[:, 3].copy().view(np.float64).tolist()
     rows = zip(*kept[:, :3].T.tolist(), probabilities, strict=True)
     return Findings(classes, _added(pairs), tuple(Mistake(*row) for row in rows))
+
+
+def table(findings: Findings) -> str:
+    """The confusion matrix as CSV: a column for each predicted class, a line for each true one.
+
+    Raises TrainerError for more than 10,000 classes.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["true class", *findings.classes])
+    for name, row in zip(findings.classes, findings.confusion.tolist(), strict=True):
+        writer.writerow([name, *row])
+    return file.getvalue()
 
 
 def save(folder: Path, state: State, findings: Findings) -> None:

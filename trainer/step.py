@@ -220,3 +220,20 @@ def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Eval
         return Evaluation(sums[0], sums[1], label, predicted, found[:, :, 2], above)
 
     return evaluate
+
+
+def build_predict(
+    strategy: tf.distribute.Strategy, model: keras.Model
+) -> Callable[[Iterator[Any]], tf.Tensor]:
+    """Returns predict(iterator) -> float32[replicas here, M, classes], a tf.function: the
+    probabilities of the next micro-batches, as in an evaluation."""
+
+    def micro_batch(image, label, weight):
+        return tf.nn.softmax(audit.call(model, image, training=False))
+
+    @tf.function
+    def predict(iterator):
+        found = strategy.run(micro_batch, args=next(iterator))
+        return tf.stack(strategy.experimental_local_results(found))
+
+    return predict
