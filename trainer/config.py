@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from input.config import InputConfig, ResolvedInput
-from input.foundation.settings import Above, AtLeast, AtMost, check
+from input.foundation.settings import Above, AtLeast, AtMost, Matching, check
 from models.config import ModelConfig
 from trainer.errors import TrainerError
 from trainer.recipe import OptimizerConfig, ResolvedOptimizer
@@ -107,6 +107,12 @@ class RunConfig:
         "never costs an epoch. 0: not by time.",
         AtLeast(0),
     ] = field(default=10.0, compare=False)
+    on_metrics: Annotated[
+        str,
+        "A function, package.module:function, that gets each line of metrics.jsonl as a dict: for "
+        "Weights & Biases, MLflow and the like. What it raises is said, and changes nothing.",
+        Matching(r"(\w+(\.\w+)*:\w+)?", "package.module:function"),
+    ] = field(default="", compare=False)
     keep_checkpoints: Annotated[
         int, "Newest checkpoints that are kept, besides the best.", AtLeast(1)
     ] = field(default=3, compare=False)
