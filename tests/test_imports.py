@@ -26,6 +26,7 @@ JOINS = {
             "doctor",
             "forecast",
             "cards",
+            "notebook",
         ),
     )
 }
@@ -40,6 +41,7 @@ LEAF_IMPORTS = {
     "trainer.provenance": {"models.source", "trainer.config"},
     "trainer.losses": {"trainer.internals"},
     "trainer.optimizers": {"trainer.lars", "trainer.recipe"},
+    "trainer.hooks": {"trainer.workers.discovery"},
     "trainer.launches": {"trainer.run_dir"},
     "trainer.totals": {"trainer.launches", "trainer.run_dir"},
     "trainer.rows": {"trainer.step"},

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from input import pipeline
+from input.arrays import ArrayReader
 from input.config import ResolvedInput
 from input.errors import InputError
 from input.foundation.text import one_line
@@ -104,18 +105,20 @@ def evaluate_run(
     model: str = "",
     data_dir: str = "",
     split: str = VALIDATION,
+    arrays: ArrayReader | None = None,
     checkpoint: Literal["latest", "best"] = "latest",
     weights: Literal["auto", "trained", "averaged"] = "auto",
 ) -> EvaluationResult:
     """Evaluates a checkpoint of the run in a folder on one split. Raises InputError, TrainerError.
 
     model: the run's, which must be given where it is code of the user's. data_dir: the records'
-    folder; empty: where the run was trained from. weights: see restore.
+    folder; empty: where the run was trained from. arrays: in place of its records. weights: see
+    restore.
     """
     first = run_dir.load(folder)
     provenance.check_named(folder, first, model)
     with naming_lost_workers():
-        job = assembly.restored(first, hardware, data_dir=data_dir, split=split)
+        job = assembly.restored(first, hardware, data_dir=data_dir, split=split, arrays=arrays)
         state, averaged = restore(folder, first, job.model, job.strategy, checkpoint, weights)
         reader = job.readers[split]
         evaluation = build_evaluation(

@@ -6,6 +6,7 @@ once and changes nothing: the run goes on, and the next line is given to it agai
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,13 +14,17 @@ from typing import Any
 
 from input.foundation.text import one_line
 from trainer.errors import TrainerError
+from trainer.workers import discovery
 
 Hook = Callable[[dict[str, Any]], object]
 
 
 def load(name: str) -> Hook | None:
-    """The function of --on_metrics=package.module:function; None for "". Raises TrainerError."""
-    if not name:
+    """The function of --on_metrics=package.module:function. Raises TrainerError.
+
+    None for "", and for all workers but the first: importing it may begin a run elsewhere.
+    """
+    if not name or discovery.discover(os.environ).index > 0:
         return None
     module_name, _, function_name = name.partition(":")
     # An installed command does not look for modules in the working directory; python -m does.

@@ -68,15 +68,18 @@ class Ledger:
             self._seconds[name] += self._clock() - begin
 
     def line(self) -> dict[str, float]:
-        """What goes into a line of metrics: `time/`, in seconds since the last line."""
-        now = self._clock()
+        """What goes into a line of metrics: `time/`, in seconds since the last line, and `speed/`.
+
+        Speeds are in milliseconds, where there were calls since the last line: of the last 100 of
+        the launch, and a call's steps count as equally long.
+        """
+        now, speed = self._clock(), self._speed() if self._seconds["device"] else {}
         parts = {f"time/{name}": seconds for name, seconds in self._seconds.items()}
         parts["time/host"] = max(0.0, now - self._since - sum(self._seconds.values()))
         self._since, self._seconds = now, dict.fromkeys(self._seconds, 0.0)
-        return parts
+        return speed | parts
 
-    def speed(self) -> dict[str, float]:
-        """Of the last calls: `speed/`, in milliseconds; a call's steps count as equally long."""
+    def _speed(self) -> dict[str, float]:
         paces, steps = np.array(self._calls).T
         each = np.repeat(1e3 * paces, steps.astype(int))
         return {

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from input import pipeline
+from input.arrays import ArrayReader
 from input.splits import TRAIN, VALIDATION
 from trainer import (
     assembly,
@@ -38,7 +39,6 @@ from trainer.monitor import Monitor
 from trainer.rows import Rows, summary
 from trainer.skips import Skips
 from trainer.state import State
-from trainer.totals import totals
 from trainer.tracing import Training
 from trainer.waits import Waits
 from trainer.workers import preemption, progress
@@ -47,19 +47,25 @@ from trainer.workers.preemption import Stop
 from trainer.workers.watchdog import Pace, bounded
 
 
-def fit(config: Config, hardware: Hardware) -> State:
+def fit(
+    config: Config,
+    hardware: Hardware,
+    arrays: Mapping[str, ArrayReader] | None = None,
+    hook: Hook | None = None,
+) -> State:
     """Trains a run to its end, from its newest checkpoint if there is one.
 
     Whatever the hardware and however often it was stopped: the same weights. Returns the last
     checkpoint's state. Every worker of a run calls it. Raises PreemptedError after a signal.
+    arrays: see assembly.begin. hook: in place of --on_metrics.
     """
     folder = Path(config.run.run_dir)
     if not config.run.run_dir:
         raise TrainerError("--run_dir is missing: the folder that gets everything the run makes.")
     first = run_dir.find(folder)
-    hook = hooks.load(config.run.on_metrics)
+    hook = hook or hooks.load(config.run.on_metrics)
     with naming_lost_workers():
-        job = assembly.begin(config, hardware, first)
+        job = assembly.begin(config, hardware, first, arrays)
         training = tracing.training(job)
         workers, own = job.workers, job.definition
         lock = run_dir.lock(folder) if workers.chief else nullcontext()
@@ -134,9 +140,8 @@ def _train(
         first=state.skipped_from if state else 0,
         in_a_row=state.skipped if state else 0,
     )
-    restarts = 0
-    if workers.chief and done < total_steps:
-        restarts = launches.add(folder, done, job.devices, workers.count)
+    begins = workers.chief and done < total_steps
+    restarts = launches.add(folder, done, job.devices, workers.count) if begins else 0
     with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief, hook) as monitor:
         found = audit.audit(trace, job.model)
         monitor.card("samestep", cards.start_rows(job, plan, found, state, definition, transferred))
@@ -172,8 +177,7 @@ def _train(
                 rows = advance(training.train, iterator, done, end, sync, ledger)
             done = rows.end
             counts = {"run/restarts": restarts, "run/bad_records": sync.bad_records}
-            metrics = summary(rows, training.schedule) | counts | ledger.speed() | ledger.line()
-            monitor.training(done, metrics)
+            monitor.training(done, summary(rows, training.schedule) | counts | ledger.line())
             if workers.chief and (warning := ledger.warning()):
                 monitor.say(f"warning: {warning}")
             monitor.bad_records(reader.bad_records)
@@ -213,9 +217,8 @@ def _train(
             if rows.stopping:
                 raise _preempted(stop, done, total_steps)
         assert state is not None  # there is at least one step
-        if workers.chief:
-            best, sums = checkpoints.best(), totals(folder)
-            monitor.card("finished", cards.end_rows(folder, state, best, definition.config, sums))
+        ended = cards.end_rows(folder, state, checkpoints.best(), job.config)
+        monitor.card("finished", ended, below=cards.again(job.config))
     return state
 
 

@@ -94,10 +94,12 @@ class Monitor:
         """One line."""
         self._console.print(one_line(text), markup=False)
 
-    def card(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
-        """A titled table of two columns."""
+    def card(self, title: str, rows: Iterable[tuple[str, str]], below: str = "") -> None:
+        """A titled table of two columns. below: a line that can be copied from a terminal whole."""
         if self._chief:
             card(self._console, title, rows)
+            if below:
+                self.say(below)
 
     def training(self, step: int, metrics: Mapping[str, float]) -> None:
         """The steps since the last call, as trainer.rows sums them up, and their times."""
@@ -123,7 +125,7 @@ class Monitor:
         )
         if self._progress.disable:
             left = (self._total_steps - step) * metrics["seconds_per_step"]
-            waits = f", input {waiting:.0%}" if waiting >= SHOWN_WAITING else ""
+            waits = f", input {100 * waiting:.0f} %" if waiting >= SHOWN_WAITING else ""
             self.say(
                 f"epoch {self._epoch(step)} step {step}/{self._total_steps} loss {loss:.4f} "
                 f"{speed:,.0f} images/s{waits}, {duration(left)} left"

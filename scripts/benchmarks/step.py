@@ -52,8 +52,7 @@ def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]
         def real() -> None:
             for first in range(0, steps, 20):
                 rows = loop.advance(train, iterator, first, first + 20, sync, ledger)
-                times = ledger.speed() | ledger.line()
-                monitor.training(rows.end, summary(rows, setup.schedule) | times)
+                monitor.training(rows.end, summary(rows, setup.schedule) | ledger.line())
 
         variants = {"loop": _timed(real), "step": _timed(_call(train, iterator, steps))}
         rates = measure_in_turn(setup.plan.images_per_step * steps, config.rounds, variants)
