@@ -41,8 +41,9 @@ def fit(
 
     train, validation: uint8 images, or float32 that the model gets as they are; without them, the
     records of config.input.data_dir. classes: their names; unset: the numbers up to the largest
-    label. on_metrics: gets each line of metrics.jsonl as a dict. hardware: unset is every visible GPU, or the CPU. An interrupted cell has saved, and
-    raises PreemptedError; run again, it goes on. Raises InputError, ModelError, TrainerError.
+    label. on_metrics: gets each line of metrics.jsonl as a dict. hardware: unset is every visible
+    GPU, or the CPU. An interrupted cell has saved, and raises PreemptedError; run again, it goes
+    on. Raises InputError, ModelError, TrainerError.
     """
     if (train is None) != (validation is None):
         raise TrainerError("fit needs train and validation, or neither and --data_dir.")

@@ -1,5 +1,6 @@
 """Where the time goes: the parts sum up to it, and each is what was planted."""
 
+import threading
 import time
 from dataclasses import replace
 
@@ -131,8 +132,6 @@ class SlowReader(ArrayReader):
 
 def test_a_slow_reader_is_time_waited_for(data_dir, tmp_path):
     """And every line's parts sum up to the time since the one before."""
-    import threading
-
     pixels = np.random.default_rng(0).integers(0, 256, (96, 16, 16, 3), np.uint8)
     train = SlowReader(pixels, np.arange(96) % 3)
     train.lock = threading.Lock()

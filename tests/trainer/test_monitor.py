@@ -157,3 +157,17 @@ def test_metrics_that_cannot_be_written_are_named(tmp_path):
         (tmp_path / "metrics.jsonl").mkdir()
         said = error(monitor.training, 10, {**LINE, "train/skipped_steps": 0})
     assert said.startswith(f"--run_dir={tmp_path} cannot be written: ")
+
+
+@pytest.mark.parametrize(("waited", "shown"), [(0.01, ""), (1.0, ", input 25 %")])
+def test_waiting_for_input_is_shown(tmp_path, capsys, waited, shown):
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor.training(20, {**LINE, "train/skipped_steps": 0, "time/input": waited})
+    expected = f"epoch 2/2 step 20/40 loss 0.5000 9 images/s{shown}, 0:00:02 left\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_a_line_below_a_card_is_not_broken(tmp_path, capsys):
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor.card("finished", [("a", "b")], below="x" * 500)
+    assert "x" * 500 + "\n" in capsys.readouterr().out
