@@ -1,5 +1,7 @@
 """Images that are NumPy arrays in memory, read like records."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,13 +43,26 @@ class ArrayReader:
                 f"Labels go from {labels.min()} to {labels.max()}, but there are "
                 f"{len(self.classes)} classes."
             )
-        self.image_shape: tuple[int, int, int] | None = (*images.shape[1:3], 3)
+        height, width = images.shape[1:3]
+        self.records_per_class = tuple(np.bincount(labels, minlength=len(self.classes)).tolist())
+        self.has_checksums = True  # nobody replaces what is in memory
+        self.image_size = height if height == width else None  # pixels, of a square
+        self.image_shape: tuple[int, int, int] | None = (height, width, 3)
         self.image_dtype = images.dtype
         self.schema = ENCODED  # of no record
         self.bad_records: dict[int, BadRecordError] = {}
         self.failure: BadRecordError | None = None
         self.pixels = images
         self._labels = labels.astype(np.int32)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over the classes, the pixels and the labels: the same data, the same hash."""
+        kind = [self.classes, str(self.image_dtype), self.pixels.shape]
+        digest = hashlib.sha256(json.dumps(kind).encode())
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        digest.update(np.ascontiguousarray(self._labels).data)
+        return digest.hexdigest()
 
     def read(self, indices: np.ndarray) -> Block:
         """int64[n] record indices, -1 for padding -> Block of pixels [n, h, w, 3]."""

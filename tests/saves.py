@@ -23,7 +23,7 @@ from input.prepare.config import IndexConfig, WriteConfig
 from input.prepare.index import index
 from input.prepare.writer import write
 from models.config import ModelConfig
-from trainer import monitor, optimizers, run_dir
+from trainer import launches, monitor, optimizers, run_dir
 from trainer.checkpoint import Checkpoints
 from trainer.config import ResolvedConfig, ResolvedRun, RunDefinition
 from trainer.recipe import OptimizerConfig
@@ -92,6 +92,12 @@ def _rewritten_metrics(root: Path, images: Path) -> Callable[[], object]:
     return partial(monitor._rewind, root / "run" / "metrics.jsonl", step=0)
 
 
+def _launches(root: Path, images: Path) -> Callable[[], object]:
+    if not launches.steps(root / "run"):
+        launches.add(root / "run", 0, ["CPU:0"], 1)
+    return partial(launches.add, root / "run", 5, ["CPU:0"], 1)
+
+
 def _records(root: Path, images: Path) -> Callable[[], object]:
     return partial(write, WriteConfig(images=str(images), out=str(root / "more"), jobs=1))
 
@@ -108,6 +114,7 @@ SAVES = {
     "evaluation": _evaluation,
     "metrics.jsonl": _metrics,
     "metrics.jsonl, rewritten": _rewritten_metrics,
+    "launches.jsonl": _launches,
     "records": _records,
     "index": _index,
 }

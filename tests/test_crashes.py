@@ -15,7 +15,7 @@ from input.prepare.verify import verify
 from tests import saves
 from tests.conftest import ROOT, encoded, error, picture, write_section
 from tests.crashes import CONTENTS_LOST, KILLED, NAMES_LOST, Call, Disk, record
-from trainer import monitor, run_dir
+from trainer import launches, monitor, run_dir
 
 OLD, NEW = "old", "new"
 VIEWS = (KILLED, CONTENTS_LOST, NAMES_LOST)
@@ -69,6 +69,12 @@ def rewritten_metrics(folder: Path) -> str:
     return NEW if lines == "" else OLD
 
 
+def launched(folder: Path) -> str:
+    found = launches.steps(folder / "run")
+    assert found in ([0], [0, 5])
+    return OLD if found == [0] else NEW
+
+
 def records(folder: Path) -> str:
     """All splits are there and whole, or none."""
     out = folder / "more"
@@ -91,7 +97,10 @@ def indexed(folder: Path) -> str:
 READ = dict(
     zip(
         saves.SAVES,
-        (config, manifest, checkpoint, evaluation, metrics, rewritten_metrics, records, indexed),
+        (
+            *(config, manifest, checkpoint, evaluation, metrics, rewritten_metrics, launched),
+            *(records, indexed),
+        ),
         strict=True,
     )
 )

@@ -4,21 +4,24 @@ make test-attack. strace lets the calls fail, one after the other, in one proces
 """
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
 from tests import saves
 from tests.conftest import ROOT, encoded, picture
-from tests.test_attack import note  # noqa: F401 - a fixture
+from tests.test_attack import note, until  # noqa: F401 - a fixture
 from tests.test_crashes import NEW, OLD, READ
+from tests.trainer.workers.runs import TRAIN, fingerprint, steps_done, train_alone
+from trainer import launches
 
 # What makes files or writes them. Not close and unlink, which a full disk lets succeed.
 CALLS = (
@@ -26,6 +29,7 @@ CALLS = (
     "renameat2,link,linkat,symlink,fsync,fdatasync,copy_file_range,sendfile"
 )
 PATIENCE_SECONDS = 120
+EPOCHS = 60  # of 5 steps: some seconds, in which the disk fills up
 
 pytestmark = [
     pytest.mark.attack,
@@ -120,4 +124,59 @@ def test_a_full_disk_at_every_call_leaves_the_old_state_or_the_new(saver, tmp_pa
         f"ENOSPC at each of the {failed} calls of {len(saves.SAVES)} kinds of save",
         f"{refused} one-line errors; the old state or the new one each time; "
         "the same save then works",
+    )
+
+
+HOOK = """
+import json
+
+def log(line):
+    with open("hook.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\\n")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
+@pytest.mark.parametrize("pages_left", [0, 1, 8])
+def test_a_run_on_a_disk_that_fills_up_while_it_logs(data_dir, tmp_path, note, pages_left):  # noqa: F811
+    """One line says so; every line of metrics is whole; with room again, the run goes on."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(disk)], check=True)
+    try:
+        (disk / "hooked.py").write_text(HOOK)
+        run, filler = disk / "run", disk / "filler"
+        flags = [*TRAIN, f"--data_dir={data_dir}", f"--run_dir={run}", "--virtual_cpus=1"]
+        flags += ["--on_metrics=hooked:log", "--checkpoint_every_steps=5"]
+        command = [sys.executable, "-m", "scripts.train", *flags, f"--epochs={EPOCHS}"]
+        own = {"cwd": disk, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, **own)
+            assert until(process, lambda: steps_done(run) >= 12)
+            while process.poll() is None:  # what a checkpoint removes leaves room again
+                free = shutil.disk_usage(disk).free
+                with suppress(OSError), filler.open("ab") as file:
+                    file.write(bytes(max(0, free - pages_left * os.sysconf("SC_PAGE_SIZE"))))
+                time.sleep(0.001)
+        said = (tmp_path / "log").read_text().splitlines()
+        assert process.returncode == 2, said
+        assert "Traceback" not in "".join(said)
+        assert said[-1].startswith("error: ") and "No space left on device" in said[-1]
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        assert all(isinstance(json.loads(line), dict) for line in lines), "no line is torn"
+        assert launches.steps(run) == [0]
+        filler.unlink()
+        done = subprocess.run(command, capture_output=True, text=True, **own)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "damaged" not in done.stdout
+        steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()]
+        assert sorted(set(steps)) == list(range(1, 5 * EPOCHS + 1))
+        assert len(launches.steps(run)) == 2
+        assert fingerprint(run) == train_alone(data_dir, tmp_path / "alone", EPOCHS, 1)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    note(
+        f"a disk with {pages_left} pages left while a run logs",
+        1,
+        "one line; every line of metrics whole; with room again: the same weights",
     )

@@ -27,6 +27,7 @@ JOINS = {
             "doctor",
             "forecast",
             "cards",
+            "notebook",
         ),
     )
 }
@@ -42,7 +43,13 @@ LEAF_IMPORTS = {
     "trainer.provenance": {"models.source", "trainer.config"},
     "trainer.losses": {"trainer.internals"},
     "trainer.optimizers": {"trainer.lars", "trainer.recipe"},
-    "trainer.monitor": {"trainer.run_dir", "trainer.state"},
+    "trainer.hooks": {"trainer.workers.discovery"},
+    "trainer.launches": {"trainer.run_dir"},
+    "trainer.totals": {"trainer.launches", "trainer.run_dir"},
+    "trainer.rows": {"trainer.step"},
+    "trainer.waits": {"trainer.internals"},
+    "trainer.command": {"trainer.config"},
+    "trainer.monitor": {"trainer.hooks", "trainer.ledger", "trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {
         *("trainer.averages", "trainer.findings", "trainer.internals", "trainer.loss_scale"),
         *("trainer.run_dir", "trainer.state"),

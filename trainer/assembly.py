@@ -2,21 +2,23 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
 from input import order
+from input.arrays import ArrayReader
 from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
-from input.manifest import Manifest
 from input.native import library
-from input.reader import RecordReader
+from input.reader import Reader
 from input.splits import TRAIN, VALIDATION
 from models.build import build_model
 from trainer import data, optimizers, provenance, run_dir
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
+from trainer.data import Split
 from trainer.errors import TrainerError
 from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
@@ -32,8 +34,8 @@ class Job:
     devices: list[str]  # of this worker
     workers: Workers
     strategy: tf.distribute.Strategy
-    manifests: dict[str, Manifest]  # of each split's records, of which a part may be used
-    readers: dict[str, RecordReader]
+    manifests: Mapping[str, Split]  # of each split's records, of which a part may be used
+    readers: dict[str, Reader]
     model: keras.Model
 
     @property
@@ -49,12 +51,20 @@ class Job:
         return run.check_replicas or None if several and same_bits else None
 
 
-def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None) -> Job:
+def begin(
+    config: Config,
+    hardware: Hardware,
+    first: RunDefinition | None = None,
+    arrays: Mapping[str, ArrayReader] | None = None,
+) -> Job:
     """A new run, or, with the definition of its first launch, one to resume.
 
-    Raises InputError, ModelError or TrainerError.
+    arrays: train and validation, in place of the records of --data_dir. Raises InputError,
+    ModelError or TrainerError.
     """
-    manifests = data.manifests(config, (TRAIN, VALIDATION))
+    if arrays:
+        config = _for_arrays(config)
+    manifests: Mapping[str, Split] = arrays or data.manifests(config, (TRAIN, VALIDATION))
     trained, validated = (manifests[split].classes for split in (TRAIN, VALIDATION))
     if trained != validated:
         raise InputError(
@@ -83,13 +93,21 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
     return dataclasses.replace(job, definition=own)
 
 
-def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: str) -> Job:
+def restored(
+    first: RunDefinition,
+    hardware: Hardware,
+    *,
+    split: str,
+    data_dir: str = "",
+    arrays: ArrayReader | None = None,
+) -> Job:
     """The run of a folder, to evaluate and not to train: any number of replicas will do, and
-    TensorFlow's decoder where the run's is not there."""
+    TensorFlow's decoder where the run's is not there. arrays: in place of the split's records."""
     inputs = _decoded_here(first.config.input)
     inputs = dataclasses.replace(inputs, data_dir=data_dir or inputs.data_dir)
     config = dataclasses.replace(first.config, input=inputs)
-    manifests = data.manifests(config, (split,))
+    manifests: Mapping[str, Split]
+    manifests = data.manifests(config, (split,)) if arrays is None else {split: arrays}
     if manifests[split].classes != first.classes:
         raise InputError(
             f"{inputs.data_dir}/{split} has other classes than the run was trained on: "
@@ -150,6 +168,17 @@ def new_model(config: Config, inputs: ResolvedInput, classes: int, dtype: str) -
     )
 
 
+def _for_arrays(config: Config) -> Config:
+    """Nothing is decoded, and no other decoder will be met. Raises InputError."""
+    if config.input.validation_share:
+        raise InputError(
+            "--validation_share holds back records in files. Divide the arrays and give both parts."
+        )
+    return dataclasses.replace(
+        config, input=dataclasses.replace(config.input, decoder="tensorflow")
+    )
+
+
 def _device_names(hardware: Hardware) -> list[str]:
     return device_names(hardware.virtual_cpus, hardware.gpus, hardware.virtual_gpus)
 
@@ -201,7 +230,7 @@ def _assemble(
     config: ResolvedConfig,
     hardware: Hardware,
     cluster: Cluster,
-    manifests: dict[str, Manifest],
+    manifests: Mapping[str, Split],
     class_weights: tuple[float, ...] = (),
 ) -> Job:
     run, devices = config.run, _device_names(hardware)

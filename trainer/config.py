@@ -4,10 +4,10 @@ No TensorFlow here: flags and --help read this file.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from input.config import InputConfig, ResolvedInput
-from input.foundation.settings import Above, AtLeast, AtMost, check
+from input.foundation.settings import Above, AtLeast, AtMost, Matching, check, settings
 from models.config import ModelConfig
 from trainer.errors import TrainerError
 from trainer.recipe import OptimizerConfig, ResolvedOptimizer
@@ -107,6 +107,12 @@ class RunConfig:
         "never costs an epoch. 0: not by time.",
         AtLeast(0),
     ] = field(default=10.0, compare=False)
+    on_metrics: Annotated[
+        str,
+        "A function, package.module:function, that gets each line of metrics.jsonl as a dict: for "
+        "Weights & Biases, MLflow and the like. What it raises is said, and changes nothing.",
+        Matching(r"(\w+(\.\w+)*:\w+)?", "package.module:function"),
+    ] = field(default="", compare=False)
     keep_checkpoints: Annotated[
         int, "Newest checkpoints that are kept, besides the best.", AtLeast(1)
     ] = field(default=3, compare=False)
@@ -192,10 +198,21 @@ class Examination:
 class Config:
     """The settings of a run, whatever hardware it runs on."""
 
-    input: InputConfig
-    model: ModelConfig
-    optimizer: OptimizerConfig
-    run: RunConfig
+    input: InputConfig = field(default_factory=InputConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    @classmethod
+    def of(cls, **given: Any) -> "Config":
+        """From settings by their names, as flags have them. Raises InputError, TrainerError."""
+        groups = {}
+        for name, group in get_type_hints(Config).items():
+            own = {setting.name for setting in settings(group)}
+            groups[name] = group(**{key: given.pop(key) for key in own & given.keys()})
+        if given:
+            raise TrainerError(f"There is no setting {', '.join(given)}; samestep-train --help.")
+        return Config(**groups)
 
 
 @dataclass(frozen=True)
@@ -203,6 +220,7 @@ class ResolvedConfig(Config):
     """A Config in which nothing is unset."""
 
     input: ResolvedInput
+    model: ModelConfig
     optimizer: ResolvedOptimizer
     run: ResolvedRun
 

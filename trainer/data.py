@@ -2,15 +2,16 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from input.arrays import ArrayReader
 from input.config import InputConfig
 from input.errors import InputError
 from input.foundation import durable
 from input.manifest import Manifest
 from input.part import Part
-from input.reader import RecordReader
+from input.reader import Reader, RecordReader
 from input.splits import SPLITS, TEST, TRAIN, VALIDATION
 from trainer.config import Config
 from trainer.errors import TrainerError
@@ -18,6 +19,9 @@ from trainer.errors import TrainerError
 BALANCED = "balanced"  # of --class_weights
 MOST_WEIGHTS = 2**26  # bytes of their file
 CLASSES_SHOWN = 6
+
+# What a split is: records in files, or arrays in memory, which read themselves.
+Split = Manifest | ArrayReader
 
 
 def manifests(config: Config, splits: Iterable[str]) -> dict[str, Manifest]:
@@ -46,8 +50,10 @@ def _folder(inputs: InputConfig, split: str) -> Path:
     return data_dir / folder
 
 
-def reader(config: Config, split: str, manifest: Manifest) -> RecordReader:
+def reader(config: Config, split: str, manifest: Split) -> Reader:
     """Reads those records of a manifest that belong to a split. Raises InputError."""
+    if isinstance(manifest, ArrayReader):
+        return manifest
     inputs = config.input
     own = _part(inputs, config.run.seed, split)
     return RecordReader(manifest, inputs.max_bad_records, inputs.max_pixels, own)
@@ -60,11 +66,11 @@ def _part(inputs: InputConfig, seed: int, split: str) -> Part | None:
     return Part(inputs.validation_share, seed, held_back=split == VALIDATION)
 
 
-def fingerprints(manifests: dict[str, Manifest]) -> dict[str, str]:
+def fingerprints(manifests: Mapping[str, Split]) -> dict[str, str]:
     return {split: manifest.fingerprint for split, manifest in manifests.items()}
 
 
-def class_weights(asked: str, manifest: Manifest) -> tuple[float, ...]:
+def class_weights(asked: str, manifest: Split) -> tuple[float, ...]:
     """What --class_weights asks for, in the order of the classes; () for none. Raises TrainerError.
 
     balanced: N / (classes n), with n of N records in a class, so that every class has the same part
@@ -103,5 +109,7 @@ def _is_weight(value: object) -> bool:
     return 0 <= value < math.inf
 
 
-def image_dtype(manifest: Manifest) -> str:
+def image_dtype(manifest: Split) -> str:
+    if isinstance(manifest, ArrayReader):
+        return str(manifest.image_dtype)
     return manifest.schema.raw_dtype or "uint8"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from input import pipeline
+from input.manifest import Manifest
 from input.splits import TRAIN
 from models import pixels
 from trainer import assembly, audit, gpus, links, placement, run_dir, tracing, transfer
@@ -26,6 +27,7 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
     job = assembly.begin(config, hardware, first)
     yield "devices", f"{', '.join(job.devices)} ({job.definition.environment['device']})"
     for split, manifest in job.manifests.items():
+        assert isinstance(manifest, Manifest)  # a command has no arrays
         found = f"{manifest.records} records, {len(manifest.shards)} shards"
         yield split, f"{found}, {len(manifest.classes)} classes, {manifest.fingerprint[:16]}"
     if first is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from input import order, pipeline
+from input.arrays import ArrayReader
 from input.config import ResolvedInput
 from input.errors import InputError
 from input.foundation import durable
@@ -146,6 +147,7 @@ def evaluate_run(
     model: str = "",
     data_dir: str = "",
     split: str = VALIDATION,
+    arrays: ArrayReader | None = None,
     checkpoint: Literal["latest", "best"] = "latest",
     weights: Literal["auto", "trained", "averaged"] = "auto",
     confusion: str = "",
@@ -154,13 +156,14 @@ def evaluate_run(
     """Evaluates a checkpoint of the run in a folder on one split. Raises InputError, TrainerError.
 
     model: the run's, which must be given where it is code of the user's. data_dir: the records'
-    folder; empty: where the run was trained from. weights: see restore. confusion: a file, PNG or
-    CSV, that gets the confusion matrix. mistakes: one that gets the most confident mistakes.
+    folder; empty: where the run was trained from. arrays: in place of its records. weights: see
+    restore. confusion: a file, PNG or CSV, that gets the confusion matrix. mistakes: one that gets
+    the most confident mistakes.
     """
     first = run_dir.load(folder)
     provenance.check_named(folder, first, model)
     with naming_lost_workers():
-        job = assembly.restored(first, hardware, data_dir=data_dir, split=split)
+        job = assembly.restored(first, hardware, data_dir=data_dir, split=split, arrays=arrays)
         state, averaged = restore(folder, first, job.model, job.strategy, checkpoint, weights)
         reader = job.readers[split]
         evaluation = build_evaluation(

@@ -6,7 +6,8 @@ version's number when that is gone; tests/trainer/test_internals.py fails when i
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -17,6 +18,7 @@ from tensorflow.core.protobuf import (
     meta_graph_pb2,
     rewriter_config_pb2,
 )
+from tensorflow.python.data.ops import dataset_ops, multi_device_iterator_ops
 from tensorflow.python.distribute import collective_all_reduce_strategy, cross_device_utils
 from tensorflow.python.eager import context
 from tensorflow.python.framework import config as framework_config
@@ -107,6 +109,43 @@ def reduce_single_tensors_whole() -> None:
         return [self.all_reduce(packs[0][0], None, options)]
 
     launcher.batch_all_reduce = batch_all_reduce
+
+
+@contextmanager
+def changing_device_datasets(
+    change: Callable[[tf.data.Dataset], tf.data.Dataset],
+) -> Iterator[None]:
+    """Distributed iterators that are made in the body read `change(dataset)` on each device.
+
+    The dataset of a device is what a step reads: its buffer of one micro-batch, filled by a thread
+    from the worker's dataset. tf.distribute has no other way to it.
+    """
+    owner, name = multi_device_iterator_ops, "_create_device_dataset"
+    _require(owner, name, f"TensorFlow {tf.__version__}", "2.21")
+    create = getattr(owner, name)
+    setattr(owner, name, lambda *args: change(create(*args)))
+    try:
+        yield
+    finally:
+        setattr(owner, name, create)
+
+
+def timed(batches: tf.data.Dataset, handle: tf.Tensor, tag: str) -> tf.data.Dataset:
+    """The same dataset; the time of each next element goes to a StatsAggregatorHandle, in us.
+
+    The operations are public; a class that makes a dataset of them is not.
+    """
+    base, name = dataset_ops, "UnaryUnchangedStructureDataset"
+    _require(base, name, f"TensorFlow {tf.__version__}", "2.21")
+    kind: Any = base.UnaryUnchangedStructureDataset
+    structure = batches._flat_structure
+    inner = tf.raw_ops.LatencyStatsDataset(
+        input_dataset=batches._variant_tensor, tag=tag, **structure
+    )
+    outer = tf.raw_ops.SetStatsAggregatorDataset(
+        input_dataset=inner, stats_aggregator=handle, tag="", counter_prefix="", **structure
+    )
+    return kind(batches, outer)
 
 
 class GpuKernel(NamedTuple):

@@ -3,15 +3,16 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from input import pipeline
+from input.arrays import ArrayReader
 from input.splits import TRAIN, VALIDATION
 from trainer import (
     assembly,
@@ -20,7 +21,9 @@ from trainer import (
     cards,
     evaluate,
     findings,
+    hooks,
     incidents,
+    launches,
     run_dir,
     step,
     tracing,
@@ -30,29 +33,40 @@ from trainer.assembly import Job
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import PreemptedError, TrainerError
+from trainer.hooks import Hook
 from trainer.incidents import Incidents, RollBackError
+from trainer.ledger import Ledger
 from trainer.monitor import Monitor
+from trainer.rows import Rows, summary
 from trainer.skips import Skips
 from trainer.state import State
 from trainer.tracing import Training
+from trainer.waits import Waits
 from trainer.workers import preemption, progress
 from trainer.workers.agreement import Sync, Workers, naming_lost_workers
 from trainer.workers.preemption import Stop
 from trainer.workers.watchdog import Pace, bounded
 
 
-def fit(config: Config, hardware: Hardware) -> State:
+def fit(
+    config: Config,
+    hardware: Hardware,
+    arrays: Mapping[str, ArrayReader] | None = None,
+    hook: Hook | None = None,
+) -> State:
     """Trains a run to its end, from its newest checkpoint if there is one.
 
     Whatever the hardware and however often it was stopped: the same weights. Returns the last
     checkpoint's state. Every worker of a run calls it. Raises PreemptedError after a signal.
+    arrays: see assembly.begin. hook: in place of --on_metrics.
     """
     folder = Path(config.run.run_dir)
     if not config.run.run_dir:
         raise TrainerError("--run_dir is missing: the folder that gets everything the run makes.")
     first = run_dir.find(folder)
+    hook = hook or hooks.load(config.run.on_metrics)
     with naming_lost_workers():
-        job = assembly.begin(config, hardware, first)
+        job = assembly.begin(config, hardware, first, arrays)
         training = tracing.training(job)
         workers, own = job.workers, job.definition
         lock = run_dir.lock(folder) if workers.chief else nullcontext()
@@ -63,12 +77,14 @@ def fit(config: Config, hardware: Hardware) -> State:
             run_dir.check_workers(chief or own, own, workers.index)
             while True:
                 try:
-                    return _train(job, training, first, stop)
+                    return _train(job, training, first, stop, hook)
                 except RollBackError:
                     first = run_dir.find(folder)
 
 
-def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop) -> State:
+def _train(
+    job: Job, training: Training, first: RunDefinition | None, stop: Stop, hook: Hook | None
+) -> State:
     run, folder, workers = job.config.run, Path(job.config.run.run_dir), job.workers
     before = workers.from_chief(Incidents, incidents.load(folder) if workers.chief else None)
     assert before is not None  # worker 0 has read them, or raised
@@ -104,12 +120,16 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
     evaluation = evaluate.build_evaluation(
         job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
     )
-    iterator = tracing.micro_batches(job, plan, done)
+    waits = Waits()
+    iterator = tracing.micro_batches(job, plan, done, waits)
     trace = tracing.trace(training, iterator)
     pace = Pace(run.steps_per_call, run.stall_seconds)
     budget = job.config.input.max_bad_records
     clock = calendar.SaveClock(run.checkpoint_every_minutes)
-    sync = Sync(workers, pace, lambda: stop.requested, clock.due, reader.bad_records, budget)
+    sync = Sync(
+        *(workers, pace, lambda: stop.requested, clock.due, reader.bad_records, budget),
+        lambda: waits.seconds,
+    )
 
     compare = tracing.comparison(job, training)
     limit = None if run.nan_policy == "skip" else run.nan_steps
@@ -121,19 +141,25 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
         first=state.skipped_from if state else 0,
         in_a_row=state.skipped if state else 0,
     )
-    with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
+    begins = workers.chief and done < total_steps
+    restarts = launches.add(folder, done, job.devices, workers.count) if begins else 0
+    with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief, hook) as monitor:
         found = audit.audit(trace, job.model)
         monitor.card("samestep", cards.start_rows(job, plan, found, state, definition, transferred))
+        ledger = Ledger(waits.exact)
         while True:
             if state and state.step == done and done and done % plan.steps_per_epoch == 0:
                 if state.evaluation is None:
                     steps = job.readers[VALIDATION].records / plan.images_per_step
-                    with bounded(pace.limit(2 * steps), f"The evaluation at {done} stalled."):
+                    with (
+                        bounded(pace.limit(2 * steps), f"The evaluation at {done} stalled."),
+                        ledger.part("evaluating"),
+                    ):
                         state, seen = evaluate.evaluated(state, evaluation, training.averages)
                     if workers.chief:
                         findings.save(folder, state, seen)
                         checkpoints.note(state)
-                monitor.evaluation(state)
+                monitor.evaluation(state, ledger.line())
                 if ended := evaluate.stops_early(state, run.stop_after, done < total_steps):
                     monitor.say(ended)
                     break
@@ -150,9 +176,12 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 plan.steps_per_epoch,
             )
             with pipeline.naming_bad_records(reader):
-                rows = advance(training.train, iterator, done, end, sync)
+                rows = advance(training.train, iterator, done, end, sync, ledger)
             done = rows.end
-            monitor.training(done, summary(rows, training.schedule))
+            counts = {"run/restarts": restarts, "run/bad_records": sync.bad_records}
+            monitor.training(done, summary(rows, training.schedule) | counts | ledger.line())
+            if workers.chief and (warning := ledger.warning()):
+                monitor.say(f"warning: {warning}")
             monitor.bad_records(reader.bad_records)
             if skipped := skips.note(rows.history, done):
                 say = print if workers.chief else None
@@ -160,6 +189,7 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
             if calendar.due(done, job.compare_every) and not rows.stopping:
                 with (
                     bounded(pace.limit(1), f"The comparison of the replicas at {done} stalled."),
+                    ledger.part("device"),
                     pipeline.naming_bad_records(reader),
                 ):
                     compare(done)
@@ -169,7 +199,10 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 or done % plan.steps_per_epoch == 0
                 or calendar.due(done, run.checkpoint_every_steps)
             ):
-                with bounded(pace.limit(0), f"The checkpoint of step {done} stalled."):
+                with (
+                    bounded(pace.limit(0), f"The checkpoint of step {done} stalled."),
+                    ledger.part("saving"),
+                ):
                     state = _save(
                         checkpoints,
                         done,
@@ -186,21 +219,14 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
             if rows.stopping:
                 raise _preempted(stop, done, total_steps)
         assert state is not None  # there is at least one step
-        model = job.config.model.model
-        monitor.card("finished", cards.end_rows(folder, state, checkpoints.best(), model))
+        ended = cards.end_rows(folder, state, checkpoints.best(), job.config)
+        monitor.card("finished", ended, below=cards.again(job.config))
     return state
 
 
-class Rows(NamedTuple):
-    """What some steps have given."""
-
-    history: step.History  # of arrays: float64[steps] each
-    seconds: float  # that they took, all together
-    end: int  # the step after the last of them
-    stopping: bool  # whether all workers are to stop there
-
-
-def advance(train: step.Train, iterator: Iterator[Any], first: int, stop: int, sync: Sync) -> Rows:
+def advance(
+    train: step.Train, iterator: Iterator[Any], first: int, stop: int, sync: Sync, ledger: Ledger
+) -> Rows:
     """Runs the steps first..stop-1, or fewer where a worker was asked to stop."""
     start, done, stopping = time.monotonic(), first, False
     calls = []
@@ -209,34 +235,13 @@ def advance(train: step.Train, iterator: Iterator[Any], first: int, stop: int, s
         with bounded(sync.pace.limit(steps), f"Step {done} or one of the next stalled."):
             history = train(iterator, *_int64(done, steps))
             calls.append([column.numpy() for column in history])
-            sync.pace.note(time.monotonic() - begin, steps)
+            seconds = time.monotonic() - begin
+            sync.pace.note(seconds, steps)
             stopping = sync.sync()
+            ledger.call(steps, seconds, sync.waited)
         done += steps
     columns = (np.concatenate(column) for column in zip(*calls, strict=True))
     return Rows(step.History(*columns), time.monotonic() - start, done, stopping)
-
-
-def summary(rows: Rows, schedule: Callable[[tf.Tensor], tf.Tensor]) -> dict[str, float]:
-    """One line of metrics; skipped steps have no part in the means."""
-    history, applied = rows.history, rows.history.applied > 0
-    steps, images = len(applied), history.images[applied].sum()
-
-    def mean(values: np.ndarray) -> float:
-        return float(np.mean(values[applied])) if applied.any() else float("nan")
-
-    return {
-        "train/loss": mean(history.loss),
-        "train/accuracy": float(history.correct[applied].sum() / images)
-        if images
-        else float("nan"),
-        "train/gradient_norm": mean(history.gradient_norm),
-        "train/learning_rate": float(schedule(tf.constant(rows.end - 1))),
-        "train/loss_scale": float(history.loss_scale[-1]),
-        "train/skipped_steps": steps - int(applied.sum()),
-        "train/too_large_steps": int(history.too_large.sum()),
-        "images_per_second": float(history.images.sum() / rows.seconds),
-        "seconds_per_step": rows.seconds / steps,
-    }
 
 
 def _preempted(stop: Stop, done: int, total: int) -> PreemptedError:

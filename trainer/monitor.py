@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from rich.console import Console
@@ -15,7 +16,11 @@ from rich.text import Text
 from input.foundation import durable
 from input.foundation.text import one_line
 from trainer import run_dir
+from trainer.hooks import Hook, Observer
+from trainer.ledger import waiting_share
 from trainer.state import EvaluationResult, State
+
+SHOWN_WAITING = 0.01  # share of the time; what plain lines do not say is less
 
 
 class Monitor:
@@ -28,11 +33,13 @@ class Monitor:
         steps_per_epoch: int,
         first_step: int,
         chief: bool = True,
+        hook: Hook | None = None,
     ):
         """Drops from metrics.jsonl what an earlier launch wrote about steps that are done again.
 
-        A worker that is not the chief writes no file, and shows only the lines given to `say`.
-        Raises TrainerError where the run's folder cannot be written.
+        hook: gets each line of metrics.jsonl. A worker that is not the chief writes no file, and
+        shows only the lines given to `say`. Raises TrainerError where the run's folder cannot be
+        written.
         """
         self._chief = chief
         self._console = Console(highlight=False, soft_wrap=True)
@@ -41,6 +48,7 @@ class Monitor:
         self._folder = folder
         self._metrics = folder / run_dir.METRICS_FILE
         self._bad_records: set[int] = set()  # that have been shown
+        self._observe = Observer(hook, self.say)
         if chief:
             with run_dir.writing(folder):
                 strange = _rewind(self._metrics, first_step)
@@ -57,6 +65,7 @@ class Monitor:
             TextColumn("{task.completed}/{task.total} steps"),
             TextColumn("loss {task.fields[loss]:.4f}"),
             TextColumn("{task.fields[speed]:,.0f} images/s"),
+            TextColumn("input {task.fields[waiting]:.0%}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -69,6 +78,7 @@ class Monitor:
             completed=first_step,
             loss=math.nan,
             speed=0.0,
+            waiting=0.0,
             epoch=self._epoch(first_step),
         )
 
@@ -84,13 +94,15 @@ class Monitor:
         """One line."""
         self._console.print(one_line(text), markup=False)
 
-    def card(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
-        """A titled table of two columns."""
+    def card(self, title: str, rows: Iterable[tuple[str, str]], below: str = "") -> None:
+        """A titled table of two columns. below: a line that can be copied from a terminal whole."""
         if self._chief:
             card(self._console, title, rows)
+            if below:
+                self.say(below)
 
     def training(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The steps since the last call, as trainer.loop sums them up."""
+        """The steps since the last call, as trainer.rows sums them up, and their times."""
         if not self._chief:
             return
         self._record(step, metrics)
@@ -102,18 +114,25 @@ class Monitor:
                 "for gradients too large for the exact sum, the others for gradients or a loss "
                 "that are not finite"
             )
+        waiting = waiting_share(metrics)
         self._progress.update(
-            self._task, completed=step, loss=loss, speed=speed, epoch=self._epoch(step)
+            self._task,
+            completed=step,
+            loss=loss,
+            speed=speed,
+            waiting=waiting,
+            epoch=self._epoch(step),
         )
         if self._progress.disable:
             left = (self._total_steps - step) * metrics["seconds_per_step"]
+            waits = f", input {100 * waiting:.0f} %" if waiting >= SHOWN_WAITING else ""
             self.say(
                 f"epoch {self._epoch(step)} step {step}/{self._total_steps} loss {loss:.4f} "
-                f"{speed:,.0f} images/s, {_duration(left)} left"
+                f"{speed:,.0f} images/s{waits}, {duration(left)} left"
             )
 
-    def evaluation(self, state: State) -> None:
-        """The evaluation of a checkpoint, after an epoch."""
+    def evaluation(self, state: State, times: Mapping[str, float]) -> None:
+        """The evaluation of a checkpoint, after an epoch; times: since the line before."""
         if not self._chief or state.evaluation is None:
             return
         metrics: dict[str, float | str] = {**_of_evaluation("validation", state.evaluation)}
@@ -123,7 +142,7 @@ class Monitor:
             metrics |= _of_evaluation("validation_of_averages", state.evaluation_of_averages)
             metrics["averages"] = state.averages
             lines.append(f"{epoch}, averaged weights: {state.evaluation_of_averages}")
-        self._record(state.step, {**metrics, "fingerprint": state.fingerprint})
+        self._record(state.step, {**metrics, **times, "fingerprint": state.fingerprint})
         for line in lines:
             self.say(line)
 
@@ -135,7 +154,7 @@ class Monitor:
         self._bad_records.update(new)
 
     def _record(self, step: int, metrics: Mapping[str, float | str]) -> None:
-        line: dict[str, float | str | None] = {"step": step, "epoch": step / self._steps_per_epoch}
+        line: dict[str, Any] = {"step": step, "epoch": step / self._steps_per_epoch}
         # JSON has no NaN: what is unknown or not finite is null there, and no point of a curve.
         line |= {name: None if _not_finite(value) else value for name, value in metrics.items()}
         with run_dir.writing(self._folder):
@@ -145,6 +164,7 @@ class Monitor:
                 if not isinstance(value, str) and not _not_finite(value):
                     tf.summary.scalar(name, value)
         self._events.flush()
+        self._observe(line)
 
     def _epoch(self, step: int) -> str:
         epochs = self._total_steps // self._steps_per_epoch
@@ -214,7 +234,8 @@ def _step_of(line: bytes) -> int | None:
     return at if type(at) is int else None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """0:09:59"""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -17,6 +17,7 @@ from trainer.averages import Averages
 from trainer.config import Config, ResolvedConfig
 from trainer.loss_scale import LossScale
 from trainer.micro_batch import MicroBatch
+from trainer.waits import Waits
 
 
 @dataclass(frozen=True)
@@ -103,21 +104,23 @@ def statistics(model: keras.Model, plan: Plan) -> list[keras.Variable]:
     return [variable for variable in assigned if not internals.is_seed(variable)]
 
 
-def micro_batches(job: Job, plan: Plan, first_step: int) -> Iterator[Any]:
-    """A distributed iterator over the training micro-batches from a step on."""
-    return iter(
-        job.strategy.distribute_datasets_from_function(
-            lambda _: pipeline.train(
-                job.config.input,
-                job.readers[TRAIN],
-                plan,
-                seed=job.config.run.seed,
-                first_step=first_step,
-                worker=job.workers.index,
-                worker_count=job.workers.count,
-            )
+def micro_batches(
+    job: Job, plan: Plan, first_step: int, waits: Waits | None = None
+) -> Iterator[Any]:
+    """A distributed iterator over the training micro-batches from a step on, timed by `waits`."""
+
+    def batches() -> tf.data.Dataset:
+        return pipeline.train(
+            job.config.input,
+            job.readers[TRAIN],
+            plan,
+            seed=job.config.run.seed,
+            first_step=first_step,
+            worker=job.workers.index,
+            worker_count=job.workers.count,
         )
-    )
+
+    return (waits or Waits()).iterator(job.strategy, batches)
 
 
 def trace(training: Training, iterator: Iterator[Any]) -> Any:

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO
@@ -63,11 +63,18 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def append(path: Path, line: str) -> None:
-    """Adds a line to a file; a kill may leave a part of it."""
+    """Adds a line to a file, or nothing where that fails; a kill may leave a part of it."""
     created = not path.exists()
-    with path.open("a") as file:
-        file.write(line)
-    sync(path)
+    with path.open("ab", buffering=0) as file:
+        before, left = file.tell(), memoryview(line.encode())
+        try:
+            while left:  # a disk that fills up takes a part, and refuses the rest
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(before)
+            raise
     if created:
         sync(path.parent)
 

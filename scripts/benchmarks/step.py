@@ -24,9 +24,11 @@ from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measur
 from scripts.benchmarks.config import BenchmarkConfig
 from trainer import loop, optimizers, step
 from trainer.errors import TrainerError
+from trainer.ledger import Ledger
 from trainer.micro_batch import MicroBatch
 from trainer.monitor import Monitor
 from trainer.recipe import OptimizerConfig
+from trainer.rows import summary
 from trainer.workers import strategy
 from trainer.workers.agreement import Sync, Workers
 from trainer.workers.watchdog import Pace
@@ -44,13 +46,13 @@ def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]
     setup = _Setup(_cpus(2), InputConfig(global_batch_size=64, micro_batch_size=32, image_size=28))
     train, iterator = setup.step(lambda: _build("cnn", 28))
     sync = Sync(Workers(setup.strategy), Pace(steps_per_call=20, stall_seconds=None))
-    sync.steps = 20
+    sync.steps, ledger = 20, Ledger()
     with tempfile.TemporaryDirectory() as folder, Monitor(Path(folder), steps, steps, 0) as monitor:
 
         def real() -> None:
             for first in range(0, steps, 20):
-                rows = loop.advance(train, iterator, first, first + 20, sync)
-                monitor.training(rows.end, loop.summary(rows, setup.schedule))
+                rows = loop.advance(train, iterator, first, first + 20, sync, ledger)
+                monitor.training(rows.end, summary(rows, setup.schedule) | ledger.line())
 
         variants = {"loop": _timed(real), "step": _timed(_call(train, iterator, steps))}
         rates = measure_in_turn(setup.plan.images_per_step * steps, config.rounds, variants)

@@ -85,6 +85,7 @@ PROVED = {
     "log_every_steps": "trainer/test_calendar.py::test_next_stop",
     "checkpoint_every_steps": "trainer/test_loop.py::test_the_moment_of_a_save_changes_nothing",
     "checkpoint_every_minutes": "trainer/test_calendar.py::test_a_save_is_due_by_the_clock",
+    "on_metrics": "trainer/test_hooks.py",
     "keep_checkpoints": "trainer/test_checkpoint.py::test_the_newest_and_the_best_are_kept",
     "check_replicas": "trainer/test_crosscheck.py",
     "stall_seconds": "trainer/workers/test_watchdog.py",

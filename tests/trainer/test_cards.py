@@ -1,11 +1,12 @@
 """The rows that a run shows at its start and its end."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from tests.trainer.conftest import HARDWARE, settings
-from trainer import assembly, cards, tracing
+from trainer import assembly, cards, launches, tracing
 from trainer.audit import Audit
 from trainer.state import EvaluationResult, State
 
@@ -74,16 +75,62 @@ def test_the_first_twelve_of_many_classes_are_shown(job):
     assert said.endswith("class11 11, and 3 more classes")
 
 
-def test_how_a_run_ended(tmp_path):
-    best = replace(STATE, step=5, evaluation=replace(STATE.evaluation, correct=10))
-    rows = dict(cards.end_rows(tmp_path, STATE, best, "cnn"))
-    own = dict(cards.end_rows(tmp_path, STATE, best, "net.py:build"))
+BEST = replace(STATE, step=5, evaluation=replace(STATE.evaluation, correct=10))
+LINE = {
+    "train/loss": 0.5,
+    "train/skipped_steps": 1,
+    "run/bad_records": 2,
+    "images_per_second": 100.0,
+    "seconds_per_step": 1.0,
+    "time/input": 0.5,
+    "time/device": 3.5,
+    "time/host": 1.0,
+}
+
+
+def test_how_a_run_ended(job, tmp_path):
+    lines = [{"step": 5, **LINE}, {"step": 10, **LINE, "time/evaluating": 5.0}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for step in (0, 3, 5):
+        launches.add(tmp_path, step, ["CPU:0"], 1)
+    config = job.config
+    rows = dict(cards.end_rows(tmp_path, STATE, BEST, config))
+    code = replace(config, model=replace(config.model, model="net.py:build"))
+    own = dict(cards.end_rows(tmp_path, STATE, BEST, code))
     assert own == rows | {"export": f"{rows['export']} --model=net.py:build"}
     assert rows == {
         "result": "accuracy 0.9000 on 10/10, loss 0.250000",
         "best": "accuracy 1.0000 on 10/10, loss 0.250000 at step 5",
         "weights": f"fingerprint {STATE.fingerprint}",
+        "time": "0:00:15: input 7 %, device 47 %, host 13 %, saving 0 %, evaluating 33 %",
+        "speed": "100 images/s while training",
+        "restarts": "2, at steps 3, 5",
+        "bad records": "2, with weight 0",
+        "skipped steps": "2",
         "run": str(tmp_path),
         "watch": f"tensorboard --logdir {tmp_path}",
         "export": f"samestep-export --run_dir={tmp_path} --out={tmp_path}/export",
     }
+
+
+def test_what_is_not_known_of_a_run_is_said(job, tmp_path):
+    """Its first steps were made by a version that wrote no times."""
+    lines = [{"step": 5, "train/loss": 1.0}, {"step": 10, **LINE}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert dict(cards.end_rows(tmp_path, STATE, BEST, job.config))["time"].startswith(
+        "0:00:05, of 5 of the 10 steps: input 10 %"
+    )
+    (tmp_path / "metrics.jsonl").write_text("")
+    rows = dict(cards.end_rows(tmp_path, STATE, BEST, job.config))
+    assert rows["time"] == "unknown"
+    assert "speed" not in rows
+    assert [rows[name] for name in ("restarts", "bad records", "skipped steps")] == ["none"] * 3
+
+
+def test_the_same_run_again_is_in_another_folder(job):
+    config = replace(job.config, run=replace(job.config.run, run_dir="runs/first"))
+    said = cards.again(config)
+    assert said.startswith("the same run again: samestep-train --data_dir=")
+    assert " --run_dir=runs/first-again " in said
+    in_memory = replace(config, input=replace(config.input, data_dir=""))
+    assert cards.again(in_memory) == ""

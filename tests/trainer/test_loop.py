@@ -1,25 +1,24 @@
 """fit in this process: files, one trace, fallback, finished runs, memory; and its pure parts."""
 
 import json
-import math
 import os
 import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tensorflow as tf
 
 from input.errors import BadRecordError
 from tests.conftest import error
 from tests.trainer.conftest import HARDWARE, settings
+from tests.trainer.steps import train_that_counts
 from tests.trainer.workers.runs import numbers
-from trainer import loop, step, tracing
+from trainer import loop, tracing
 from trainer.checkpoint import Checkpoints
 from trainer.config import Config, Hardware
 from trainer.errors import PreemptedError, TrainerError
+from trainer.ledger import Ledger
 from trainer.run_dir import load, save
 from trainer.run_dir import lock as folder_lock
 from trainer.workers import preemption
@@ -277,20 +276,6 @@ def resident_megabytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def train_that_counts(calls: list[tuple[int, int]], applied=lambda step: True):
-    """A step whose loss is its own number, on 32 images of which 8 are right."""
-
-    def train(iterator, first, steps) -> step.History:
-        calls.append((int(first), int(steps)))
-        numbers = np.arange(int(first), int(first) + int(steps), dtype=np.float64)
-        made = np.array([applied(number) for number in numbers], np.float64)
-        images, correct = np.full_like(numbers, 32), np.full_like(numbers, 8)
-        columns = (numbers, images, correct, numbers / 2, made, 0 * numbers, numbers**0)
-        return step.History(*map(tf.constant, columns))
-
-    return train
-
-
 class Clock(Pace):
     """Every call is said to take a second a step: three fit into the next."""
 
@@ -304,43 +289,17 @@ def sync_of(strategies, stop_requested=lambda: False) -> Sync:
 
 def test_advance_makes_every_step_once_in_calls_as_long_as_agreed(strategies):
     calls, sync = [], sync_of(strategies)
-    rows = loop.advance(train_that_counts(calls), None, 5, 13, sync)
+    rows = loop.advance(train_that_counts(calls), None, 5, 13, sync, Ledger())
     assert calls == [(5, 1), (6, 3), (9, 3), (12, 1)]
     assert rows.history.loss.tolist() == list(range(5, 13))
     assert (rows.end, rows.stopping) == (13, False)
-    loop.advance(train_that_counts(calls), None, 13, 15, sync)
+    loop.advance(train_that_counts(calls), None, 13, 15, sync, Ledger())
     assert calls[4:] == [(13, 2)], "the next call is as long as was agreed before"
 
 
 def test_advance_ends_after_the_call_in_which_it_was_asked_to_stop(strategies):
     calls = []
     sync = sync_of(strategies, stop_requested=lambda: len(calls) == 2)
-    rows = loop.advance(train_that_counts(calls), None, 0, 100, sync)
+    rows = loop.advance(train_that_counts(calls), None, 0, 100, sync, Ledger())
     assert (rows.end, rows.stopping) == (4, True)
     assert rows.history.loss.tolist() == [0, 1, 2, 3]
-
-
-def test_skipped_steps_have_no_part_in_a_summary():
-    train = train_that_counts([], applied=lambda number: number != 3)
-    history = step.History(*(column.numpy() for column in train(None, 0, 4)))
-    found = loop.summary(loop.Rows(history, 2.0, 4, False), lambda step: 0.1 * float(step))
-    assert found == {
-        "train/loss": 1.0,  # of 0, 1 and 2
-        "train/accuracy": 0.25,
-        "train/gradient_norm": 0.5,
-        "train/learning_rate": pytest.approx(0.3),  # of the last step
-        "train/skipped_steps": 1,
-        "train/too_large_steps": 0,
-        "train/loss_scale": 1.0,
-        "images_per_second": 64.0,
-        "seconds_per_step": 0.5,
-    }
-
-
-def test_where_all_steps_were_skipped_there_are_no_means():
-    train = train_that_counts([], applied=lambda number: False)
-    history = step.History(*(column.numpy() for column in train(None, 0, 4)))
-    found = loop.summary(loop.Rows(history, 2.0, 4, False), float)
-    assert found["train/skipped_steps"] == 4
-    for name in ("train/loss", "train/accuracy", "train/gradient_norm"):
-        assert math.isnan(found[name])

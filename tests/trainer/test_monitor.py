@@ -17,6 +17,9 @@ LINE = {
     "images_per_second": 9.0,
     "seconds_per_step": 0.1,
     "train/too_large_steps": 0,
+    "time/input": 1.0,
+    "time/device": 2.0,
+    "time/host": 1.0,
 }
 
 
@@ -54,13 +57,13 @@ def test_what_is_done_again_is_said_once(tmp_path):
     with Monitor(tmp_path, 40, 20, 0) as monitor:
         for step in (10, 20):
             monitor.training(step, {**LINE, "train/skipped_steps": 0})
-        monitor.evaluation(GOOD)
+        monitor.evaluation(GOOD, {})
         monitor.training(30, {**LINE, "train/skipped_steps": 0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 40, "tra')  # a kill
     with Monitor(tmp_path, 40, 20, 20) as monitor:
         assert steps(tmp_path) == [(10, True), (20, True)]
-        monitor.evaluation(GOOD)
+        monitor.evaluation(GOOD, {})
     assert steps(tmp_path) == [(10, True), (20, True), (20, False)]
 
 
@@ -100,8 +103,8 @@ def test_only_the_last_line_may_be_torn(tmp_path, cut):
 
 def test_an_evaluation_is_a_line_of_numbers_and_a_line_of_words(tmp_path, capsys):
     with Monitor(tmp_path, 40, 20, 0) as monitor:
-        monitor.evaluation(GOOD)
-        monitor.evaluation(state(None))  # not made yet
+        monitor.evaluation(GOOD, {})
+        monitor.evaluation(state(None), {})  # not made yet
     assert capsys.readouterr().out == "epoch 1: accuracy 0.5000 on 10/10, loss 1.000000\n"
     (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line) == {
@@ -119,7 +122,7 @@ def test_what_is_not_finite_is_null(tmp_path):
     """JSON has no NaN: jq, JavaScript and strict parsers would stop at it."""
     with Monitor(tmp_path, 40, 20, 0) as monitor:
         monitor.training(20, {**LINE, "train/loss": math.nan, "train/skipped_steps": 20})
-        monitor.evaluation(state(EvaluationResult(None, 0, 0, 3)))
+        monitor.evaluation(state(EvaluationResult(None, 0, 0, 3)), {})
     training, evaluation = (
         json.loads(line, parse_constant=pytest.fail)
         for line in (tmp_path / "metrics.jsonl").read_text().splitlines()
@@ -143,7 +146,7 @@ def test_only_the_chief_writes_and_shows(tmp_path, capsys):
     with Monitor(tmp_path / "run", 40, 20, 0, chief=False) as monitor:
         monitor.card("samestep", [("a", "b")])
         monitor.training(20, {**LINE, "train/skipped_steps": 3})
-        monitor.evaluation(GOOD)
+        monitor.evaluation(GOOD, {})
         monitor.say("a bad record of this worker")
     assert capsys.readouterr().out == "a bad record of this worker\n"
     assert not (tmp_path / "run").exists()
@@ -154,3 +157,17 @@ def test_metrics_that_cannot_be_written_are_named(tmp_path):
         (tmp_path / "metrics.jsonl").mkdir()
         said = error(monitor.training, 10, {**LINE, "train/skipped_steps": 0})
     assert said.startswith(f"--run_dir={tmp_path} cannot be written: ")
+
+
+@pytest.mark.parametrize(("waited", "shown"), [(0.01, ""), (1.0, ", input 25 %")])
+def test_waiting_for_input_is_shown(tmp_path, capsys, waited, shown):
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor.training(20, {**LINE, "train/skipped_steps": 0, "time/input": waited})
+    expected = f"epoch 2/2 step 20/40 loss 0.5000 9 images/s{shown}, 0:00:02 left\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_a_line_below_a_card_is_not_broken(tmp_path, capsys):
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor.card("finished", [("a", "b")], below="x" * 500)
+    assert "x" * 500 + "\n" in capsys.readouterr().out

@@ -57,7 +57,8 @@ class Sync:
     """What all workers agree on between two calls of the traced function.
 
     steps: of the next call, the same on all workers; 1 in the first. saving: whether a checkpoint
-    is due by the clock.
+    is due by the clock. waited: seconds that a worker has waited for its input since the sync
+    before, the one that has waited longest. bad_records: that all have met in this launch.
     """
 
     def __init__(
@@ -68,14 +69,20 @@ class Sync:
         save_due: Callable[[], bool] = lambda: False,
         bad_records: Collection[int] = (),
         max_bad_records: int = 0,
+        waits: Callable[[], float] = lambda: 0.0,
     ):
         """save_due: whether it is time to save; worker 0's clock decides.
 
-        bad_records: the indices that this worker has met, which grow while it reads.
+        bad_records: the indices that this worker has met, which grow while it reads. waits: the
+        seconds that this worker has waited for its input so far.
         """
         self.steps = 1
         self.saving = False
+        self.waited = 0.0
+        self.bad_records = 0
         self.pace = pace
+        self._waits = waits
+        self._waits_before = 0.0
         self._workers = workers
         self._stop_requested = stop_requested
         self._save_due = save_due
@@ -87,19 +94,23 @@ class Sync:
 
         Raises TrainerError where the workers together have met more bad records than are allowed.
         """
+        waits = self._waits()
         own = [
             *(self._stop_requested(), self._save_due()),
             *(self.pace.proposal(), len(self._bad_records)),
+            round(1e6 * (waits - self._waits_before)),
         ]
-        stop, saving, proposals, bad = self._workers.gather(own).T
+        self._waits_before = waits
+        stop, saving, proposals, bad, waited = self._workers.gather(own).T
         self.steps, self.saving = int(proposals[0]), bool(saving[0])
-        self._check_bad_records(most=int(bad.max()))
+        self.waited = float(waited.max()) / 1e6
+        self.bad_records = self._count_bad_records(most=int(bad.max()))
         return bool(stop.any())
 
-    def _check_bad_records(self, most: int) -> None:
+    def _count_bad_records(self, most: int) -> int:
         """most: how many the worker with most of them has met."""
         if self._workers.count == 1 or most == 0:
-            return  # a reader keeps to the budget itself
+            return most  # a reader keeps to the budget itself
         own = sorted(self._bad_records)
         row = [*own, *[-1] * (most - len(own))]
         met = set(self._workers.gather(row).ravel().tolist()) - {-1}
@@ -108,6 +119,7 @@ class Sync:
                 f"The workers have met {len(met)} bad records, each named where it was read; "
                 f"--max_bad_records={self._max_bad_records} allows fewer."
             )
+        return len(met)
 
 
 @contextmanager

@@ -73,6 +73,18 @@ def watched() -> Iterator[Stop]:
         ours.close()
 
 
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """For a process that outlives a run that was stopped, as a notebook: signals count again."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 def _listen(signals: socket.socket, stop: Stop) -> None:
     """Says what a signal brings about, until the other end is closed."""
     said, interrupts = False, 0

@@ -85,6 +85,11 @@ def make_strategy(
         _configure_cpus(len(names), intra_op_threads)
     else:
         _configure_gpus(len(names), virtual_gpus, gpu_memory_growth)
+    if internals.is_deterministic() and not deterministic:
+        raise TrainerError(
+            "An earlier run of this process has turned op determinism on, which gives other bits, "
+            "and it cannot be turned off. Use a new process, or --deterministic."
+        )
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     if cluster is not None:
@@ -140,7 +145,8 @@ def _configure_cpus(replicas: int, intra_op_threads: int) -> None:
             cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
         )
     except RuntimeError:  # TensorFlow has started: its devices must suffice
-        threads = tf.config.threading.get_intra_op_parallelism_threads()
+        # 0, unless a program has set it: one per core.
+        threads = tf.config.threading.get_intra_op_parallelism_threads() or cores()
         found = len(tf.config.list_logical_devices("CPU"))
         if found < replicas or threads != intra_op_threads:
             raise TrainerError(
