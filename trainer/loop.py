@@ -26,6 +26,8 @@ from trainer import (
     transfer,
 )
 from trainer.assembly import Job
+from trainer.board import server
+from trainer.board.show import Show
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import PreemptedError, TrainerError
@@ -55,7 +57,8 @@ def fit(config: Config, hardware: Hardware) -> State:
         training = tracing.training(job)
         workers, own = job.workers, job.definition
         lock = run_dir.lock(folder) if workers.chief else nullcontext()
-        with preemption.watched() as stop, lock:
+        shown = config.run.tensorboard and workers.chief
+        with preemption.watched() as stop, lock, server.beside(folder, shown):
             if workers.chief:
                 run_dir.check_complete(folder, first)
             chief = workers.from_chief(RunDefinition, own)
@@ -120,9 +123,14 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
         first=state.skipped_from if state else 0,
         in_a_row=state.skipped if state else 0,
     )
-    with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor:
+    with (
+        Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief) as monitor,
+        Show(monitor.board, job, plan) as show,
+    ):
         found = audit.audit(trace, job.model)
         monitor.card("samestep", cards.start_rows(job, plan, found, state, definition, transferred))
+        show.start(done)
+        train = show.profiled(training.train)
         while True:
             if state and state.step == done and done and done % plan.steps_per_epoch == 0:
                 if state.evaluation is None:
@@ -139,19 +147,22 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 break
             if state and state.step == done and sync.sync():  # during the start or the evaluation
                 raise _preempted(stop, done, total_steps)
+            show.micro_batch(done)
             end = calendar.next_stop(
                 done,
                 total_steps,
                 run.log_every_steps,
+                run.histogram_every,
                 run.checkpoint_every_steps,
                 job.compare_every,
                 plan.steps_per_epoch,
             )
             with pipeline.naming_bad_records(reader):
-                rows = advance(training.train, iterator, done, end, sync)
+                rows = advance(train, iterator, done, end, sync)
             done = rows.end
             monitor.training(done, summary(rows, training.schedule))
             monitor.bad_records(reader.bad_records)
+            show.weights(done)
             if skipped := skips.note(rows.history, done):
                 say = print if workers.chief else None
                 incidents.act(skipped, before, run, plan, checkpoints.last_of_an_epoch, say)

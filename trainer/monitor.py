@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import tensorflow as tf
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,6 +14,8 @@ from rich.text import Text
 from input.foundation import durable
 from input.foundation.text import one_line
 from trainer import run_dir
+from trainer.board import memory
+from trainer.board.board import Board
 from trainer.state import EvaluationResult, State
 
 
@@ -48,9 +49,7 @@ class Monitor:
                 self.say(
                     f"{self._metrics}: lines that samestep has not written are kept: {strange}"
                 )
-            self._events = tf.summary.create_file_writer(str(folder))
-        else:
-            self._events = tf.summary.create_noop_writer()
+        self.board = Board(folder, first_step, self.say) if chief else None
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=30),
@@ -76,9 +75,10 @@ class Monitor:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
-        self._events.close()
+        if self.board is not None:
+            self.board.close(finished=error is None)
 
     def say(self, text: str) -> None:
         """One line."""
@@ -86,14 +86,16 @@ class Monitor:
 
     def card(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
         """A titled table of two columns."""
-        if self._chief:
-            card(self._console, title, rows)
+        if self.board is not None:
+            shown = list(rows)
+            card(self._console, title, shown)
+            self.board.card(title, shown)
 
     def training(self, step: int, metrics: Mapping[str, float]) -> None:
         """The steps since the last call, as trainer.loop sums them up."""
         if not self._chief:
             return
-        self._record(step, metrics)
+        self._record(step, {**metrics, **memory.used()})
         loss, speed = metrics["train/loss"], metrics["images_per_second"]
         if skipped := metrics["train/skipped_steps"]:
             too_large = metrics["train/too_large_steps"]
@@ -140,11 +142,8 @@ class Monitor:
         line |= {name: None if _not_finite(value) else value for name, value in metrics.items()}
         with run_dir.writing(self._folder):
             durable.append(self._metrics, json.dumps(line, allow_nan=False) + "\n")
-        with self._events.as_default(step=step):
-            for name, value in metrics.items():
-                if not isinstance(value, str) and not _not_finite(value):
-                    tf.summary.scalar(name, value)
-        self._events.flush()
+        if self.board is not None:
+            self.board.scalars(step, metrics)
 
     def _epoch(self, step: int) -> str:
         epochs = self._total_steps // self._steps_per_epoch
