@@ -1,4 +1,4 @@
-"""A model as TensorBoard draws it: its operations in boxes with the names of its layers."""
+"""A model as TensorBoard draws it: a box for each layer, with its operations inside."""
 
 import re
 from collections.abc import Iterable
@@ -16,21 +16,32 @@ def of_model(model: keras.Model, images: int) -> Event:
     (image,) = model.inputs
     spec = tf.TensorSpec([images, *image.shape[1:]], image.dtype, name="image")
     forward = tf.function(lambda image: model(image, training=False), autograph=False)
-    graph = forward.get_concrete_function(spec).graph.as_graph_def(add_shapes=True)
-    names = _without_numbers([node.name for node in graph.node], internals.layer_names(model))
-    for node in graph.node:
+    traced = forward.get_concrete_function(spec).graph
+    graph = traced.as_graph_def(add_shapes=True)
+    # What ends a tf.function says nothing: its output, again, and one that waits for all others.
+    ends = {traced.outputs[0].op.name} if traced.outputs[0].op.type == "Identity" else set()
+    nodes = [node for node in graph.node if node.op != "NoOp" and node.name not in ends]
+    names = _names([node.name for node in nodes], internals.layer_names(model), model.name)
+    for node in nodes:
+        sources = [source for source in node.input if not source.startswith("^")]
         node.name = names[node.name]
-        for place, source in enumerate(node.input):  # name, name:1 or ^name
-            name = source.removeprefix("^").partition(":")[0]
-            node.input[place] = source.replace(name, names[name])
-    return Event(graph_def=graph.SerializeToString())
+        node.input[:] = [f"{names[name]}{end}" for name, end in map(_split, sources)]
+    shown = tf.compat.v1.GraphDef(node=nodes, library=graph.library, versions=graph.versions)
+    return Event(graph_def=shown.SerializeToString())
 
 
-def _without_numbers(names: Iterable[str], layers: Iterable[str]) -> dict[str, str]:
-    """Each name -> the same with layers called what they are called.
+def _split(source: str) -> tuple[str, str]:
+    """name:1 -> name and :1"""
+    name, colon, output = source.partition(":")
+    return name, colon + output
+
+
+def _names(names: Iterable[str], layers: Iterable[str], model: str) -> dict[str, str]:
+    """The name of each operation -> one in which layers are called what they are called.
 
     Keras enters a layer's scope twice, so that in a graph dense is dense_1, and the layer dense_1
-    is dense_1_2. A layer that is called again is dense_2 here, where no layer has that name.
+    is dense_1_2. A layer that is called again is dense_2, unless another one is. The scope of the
+    model, which all have, goes.
     """
     layers, found, taken = set(layers), {"": ""}, set[str]()
     for name in names:
@@ -40,10 +51,13 @@ def _without_numbers(names: Iterable[str], layers: Iterable[str]) -> dict[str, s
             if path in found:
                 continue
             plain = re.sub(r"_\d+$", "", part)
+            if plain == model and path == part:
+                found[path] = ""
+                continue
             wanted = plain if plain in layers else part
             more = (f"{wanted}_{number}" for number in count(2))
-            free = chain([wanted], (name for name in more if name not in layers))
-            places = (f"{above}/{name}".removeprefix("/") for name in free)
+            free = chain([wanted], (each for each in more if each not in layers))
+            places = (f"{above}/{each}".removeprefix("/") for each in free)
             found[path] = next(place for place in places if place not in taken)
             taken.add(found[path])
     return found

@@ -84,7 +84,7 @@ class Show:
         if self._board is None or not every or done % every:
             return
         variables = [v for v in self._job.model.variables if not internals.is_seed(v)]
-        parts = [summaries.histogram(v.path, np.asarray(v.numpy())) for v in variables]
+        parts = [summaries.histogram(f"weights/{v.path}", np.asarray(v.numpy())) for v in variables]
         self._board.show(scalars.TRAIN, done, parts)
 
 
@@ -98,9 +98,9 @@ def settings(config: ResolvedConfig) -> list[tuple[str, object]]:
 
 
 def hparams(config: ResolvedConfig) -> dict[str, bool | float | str]:
-    """The settings that TensorBoard can sort and filter by; what is unset is in no range."""
+    """The settings to sort and filter by; what is unset has no value, and the run is the row."""
     found = dict(settings(config))
-    return {name: v for name, v in found.items() if isinstance(v, bool | int | float | str)}
+    return {name: v for name, v in found.items() if v is not None and name != "run_dir"}
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, object]]:
