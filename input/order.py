@@ -189,6 +189,14 @@ def evaluation_records(
     return np.where(indices < plan.records, indices, -1)
 
 
+def evaluated_records(plan: EvaluationPlan, worker: int = 0, worker_count: int = 1) -> np.ndarray:
+    """int64[draws, replicas, M] record indices of one pass of a worker's replicas."""
+    replicas = local_replicas(plan, worker_count)
+    draws = range(plan.draws * replicas)
+    records = [evaluation_records(draw, plan, worker, worker_count) for draw in draws]
+    return np.reshape(records, (plan.draws, replicas, plan.images_per_micro_batch))
+
+
 def local_replicas(plan: Plan | EvaluationPlan, worker_count: int) -> int:
     """Replicas of each worker. Raises InputError where workers would differ."""
     if plan.replicas % worker_count:

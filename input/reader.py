@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate, pairwise, repeat
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -72,10 +72,19 @@ class Reader(Protocol):
     def reject(self, index: int, error: RecordError) -> None: ...
 
 
+@runtime_checkable
+class PlacedReader(Reader, Protocol):
+    """A reader of files, whose bytes the native decoder may read itself."""
+
+    max_pixels: int
+
+    def places(self, indices: np.ndarray) -> "Places": ...
+
+
 class Places(NamedTuple):
     """Where n records lie, for positioned reads."""
 
-    descriptors: np.ndarray  # int32[n]; -1: the shard cannot be opened
+    descriptors: np.ndarray  # int32[n]; -1: `read` reads it, or says why it cannot
     offsets: np.ndarray  # int64[n], bytes
     lengths: np.ndarray  # int64[n], bytes
     checksums: np.ndarray | None  # uint32[n], as they lie in the files; None: not known

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
-from input.foundation.settings import REQUIRED, check
+from input.foundation.settings import REQUIRED, Matching, check
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
 from trainer.config import Hardware
@@ -31,9 +31,23 @@ class EvaluateConfig:
         Literal["auto", "trained", "averaged"],
         "averaged: the averages of --ema_decay. auto: those, where the run has them.",
     ] = "auto"
+    confusion: Annotated[
+        str,
+        "FILE.png or FILE.csv to write: how many images of each class were taken for which.",
+        Matching(r"(?s)|.+\.(png|csv)", "FILE.png or FILE.csv"),
+    ] = ""
+    mistakes: Annotated[
+        str,
+        "FILE.png to write: the images that were most confidently taken for another class.",
+        Matching(r"(?s)|.+\.png", "FILE.png"),
+    ] = ""
 
     def __post_init__(self) -> None:
         check(self, TrainerError)
+        for name in ("confusion", "mistakes"):
+            folder = Path(getattr(self, name)).parent
+            if not folder.is_dir():
+                raise TrainerError(f"--{name}: there is no folder {folder} to write to.")
 
 
 def main() -> NoReturn:
@@ -52,6 +66,8 @@ def evaluate(config: EvaluateConfig, hardware: Hardware) -> None:
         split=config.split,
         checkpoint=config.checkpoint,
         weights=config.weights,
+        confusion=config.confusion,
+        mistakes=config.mistakes,
     )
 
 

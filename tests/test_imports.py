@@ -22,6 +22,7 @@ JOINS = {
             "loop",
             "transfer",
             "evaluate",
+            "predict",
             "export",
             "doctor",
             "forecast",
@@ -34,6 +35,7 @@ JOINS = {
 LEAF_IMPORTS = {
     "trainer.audit": {"trainer.axes.", "trainer.internals"},
     "trainer.axes.": {"trainer.axes."},
+    "trainer.findings": {"trainer.run_dir", "trainer.state"},
     "trainer.config": {"input.config", "models.config", "trainer.recipe"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},
@@ -42,12 +44,12 @@ LEAF_IMPORTS = {
     "trainer.optimizers": {"trainer.lars", "trainer.recipe"},
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {
-        *("trainer.averages", "trainer.internals", "trainer.loss_scale", "trainer.run_dir"),
-        "trainer.state",
+        *("trainer.averages", "trainer.findings", "trainer.internals", "trainer.loss_scale"),
+        *("trainer.run_dir", "trainer.state"),
     },
     "trainer.step": {
         *("trainer.audit", "trainer.averages", "trainer.fixed_point", "trainer.internals"),
-        *("trainer.losses", "trainer.micro_batch", "trainer.state", "trainer.sums"),
+        *("trainer.losses", "trainer.micro_batch", "trainer.sums"),
     },
     "trainer.micro_batch": {
         *("trainer.audit", "trainer.internals", "trainer.loss_scale", "trainer.losses"),
@@ -56,6 +58,7 @@ LEAF_IMPORTS = {
     "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.skips": {"trainer.fixed_point", "trainer.step"},
     "trainer.sums": {"trainer.fixed_point"},
+    "trainer.pictures.": {"trainer.findings"},
     "trainer.placement": {
         *("trainer.axes.", "trainer.internals", "trainer.micro_batch", "trainer.step"),
     },

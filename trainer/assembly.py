@@ -86,13 +86,9 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
 def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: str) -> Job:
     """The run of a folder, to evaluate and not to train: any number of replicas will do, and
     TensorFlow's decoder where the run's is not there."""
-    config = first.config
-    inputs = dataclasses.replace(
-        config.input,
-        data_dir=data_dir or config.input.data_dir,
-        decoder=config.input.decoder if library.available() else "tensorflow",
-    )
-    config = dataclasses.replace(config, input=inputs)
+    inputs = _decoded_here(first.config.input)
+    inputs = dataclasses.replace(inputs, data_dir=data_dir or inputs.data_dir)
+    config = dataclasses.replace(first.config, input=inputs)
     manifests = data.manifests(config, (split,))
     if manifests[split].classes != first.classes:
         raise InputError(
@@ -105,6 +101,18 @@ def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: 
             f"run was trained on {first.image_dtype}."
         )
     return _assemble(config, hardware, discovery.discover(os.environ), manifests)
+
+
+def network(
+    first: RunDefinition, hardware: Hardware
+) -> tuple[ResolvedInput, tf.distribute.Strategy, keras.Model]:
+    """The run of a folder in this process alone, to predict: without records, and with the
+    decoder of `restored`; the network has its initial weights."""
+    inputs, devices = _decoded_here(first.config.input), _device_names(hardware)
+    strategy = _strategy(first.config.run, hardware, devices, cluster=None)
+    with strategy.scope():
+        model = new_model(first.config, inputs, len(first.classes), first.image_dtype)
+    return inputs, strategy, model
 
 
 def on_gpus(job: Job, inputs: InputConfig, gpus: int) -> Job:
@@ -146,6 +154,26 @@ def _device_names(hardware: Hardware) -> list[str]:
     return device_names(hardware.virtual_cpus, hardware.gpus, hardware.virtual_gpus)
 
 
+def _strategy(
+    run: ResolvedRun, hardware: Hardware, devices: list[str], cluster: Cluster | None
+) -> tf.distribute.Strategy:
+    return make_strategy(
+        devices,
+        run.intra_op_threads,
+        run.deterministic,
+        cluster,
+        tf32=run.tf32,
+        virtual_gpus=hardware.virtual_gpus,
+        gpu_memory_growth=hardware.gpu_memory_growth,
+    )
+
+
+def _decoded_here(inputs: ResolvedInput) -> ResolvedInput:
+    """TensorFlow's decoder in place of one that was not built here."""
+    decoder = inputs.decoder if library.available() else "tensorflow"
+    return dataclasses.replace(inputs, decoder=decoder)
+
+
 def _check_decoder(first: RunDefinition) -> None:
     """Raises InputError where a run would go on with pixels that another decoder has made."""
     before, decoder = first.environment["decoder"], first.config.input.decoder
@@ -178,15 +206,7 @@ def _assemble(
 ) -> Job:
     run, devices = config.run, _device_names(hardware)
     with watchdog.connecting(run.start_seconds, cluster.addresses):
-        strategy = make_strategy(
-            devices,
-            run.intra_op_threads,
-            run.deterministic,
-            cluster,
-            tf32=run.tf32,
-            virtual_gpus=hardware.virtual_gpus,
-            gpu_memory_growth=hardware.gpu_memory_growth,
-        )
+        strategy = _strategy(run, hardware, devices, cluster)
     first = next(iter(manifests.values()))
     definition = RunDefinition(
         config=config,

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from input.foundation import durable, typed_json
 from input.foundation.retry import patiently
-from trainer import internals, run_dir
+from trainer import findings, internals, run_dir
 from trainer.averages import Averages
 from trainer.errors import TrainerError
 from trainer.loss_scale import LossScale
@@ -184,6 +184,7 @@ class Checkpoints:
             for state in self._states()[0]:
                 if is_void(state):
                     durable.remove(self._path(state.step))
+            findings.remove_orphans(self._run_dir)
 
     def last_of_an_epoch(self, step: int) -> int:
         """The newest checkpoint of an epoch's end that is not after a step; 0 where none is."""
@@ -274,6 +275,7 @@ class Checkpoints:
         for state in states:
             if state.step not in kept | {self._restored, self._saved}:
                 durable.remove(self._path(state.step))
+        findings.remove_orphans(self._run_dir)
 
 
 def _by_accuracy(states: list[State]) -> list[State]:

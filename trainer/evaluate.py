@@ -1,29 +1,43 @@
 """Exact evaluation: every record counts once, on any hardware."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from input import pipeline
+from input import order, pipeline
 from input.config import ResolvedInput
 from input.errors import InputError
+from input.foundation import durable
 from input.foundation.text import one_line
 from input.order import EvaluationPlan
 from input.reader import Reader
 from input.splits import VALIDATION
-from trainer import assembly, provenance, run_dir, step, tracing
+from input.views import micro_batch
+from trainer import assembly, findings, provenance, run_dir, step, tracing
 from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware, RunDefinition
 from trainer.errors import TrainerError
+from trainer.findings import Findings
+from trainer.fixed_point import STATISTIC_BITS
+from trainer.pictures import confusion as confusion_picture
+from trainer.pictures import mistakes as mistakes_picture
 from trainer.state import TOP, EvaluationResult, State
 from trainer.workers.agreement import Workers, naming_lost_workers
 
 WORST_SHOWN = 5
+USUAL_SHOWN = 2  # mistakes of each
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation gives; the same on every worker."""
+
+    result: EvaluationResult
+    findings: Findings
 
 
 def build_evaluation(
@@ -32,7 +46,7 @@ def build_evaluation(
     config: ResolvedInput,
     reader: Reader,
     workers: Workers | None = None,
-) -> Callable[[], EvaluationResult]:
+) -> Callable[[], Evaluation]:
     """Returns a function that evaluates the model with its present weights; traced once.
 
     All workers call it, each reads its part of the records, and all get the same result. Unset
@@ -49,33 +63,61 @@ def build_evaluation(
     )
     evaluate = step.build_evaluate(strategy, model)
 
-    def run() -> EvaluationResult:
+    def run() -> Evaluation:
         with pipeline.naming_bad_records(reader):
-            totals = evaluate(iterator, tf.constant(plan.draws, tf.int64))
-        images, class_images = int(totals.images), totals.class_images.numpy().tolist()
-        bad = int(workers.gather([len(reader.bad_records)]).sum())  # nobody reads another's
+            found = step.Evaluation(
+                *(each.numpy() for each in evaluate(iterator, tf.constant(plan.draws, tf.int64)))
+            )
+        records = order.evaluated_records(plan, workers.index, workers.count)
+        result = _result(found, reader, workers)
+        bad = result.records - result.images
         if bad > config.max_bad_records:
             raise InputError(
                 f"{bad} of {reader.records} records are bad, each named where it was read; "
                 f"--max_bad_records={config.max_bad_records} allows fewer."
             )
-        if images + bad != reader.records:
-            raise RuntimeError(
-                f"Evaluation counted {images} images and {bad} bad records of {reader.records}: "
-                "please report this."
-            )
-        loss = float(totals.loss)
-        return EvaluationResult(
-            loss=loss if math.isfinite(loss) else None,
-            correct=int(totals.correct),
-            correct_top5=int(totals.correct_top5) if len(class_images) > TOP else None,
-            images=images,
-            records=reader.records,
-            class_images=tuple(class_images),
-            class_correct=tuple(totals.class_correct.numpy().tolist()),
-        )
+        return Evaluation(result, _findings(found, records.ravel(), reader.classes, workers))
 
     return run
+
+
+def _result(found: step.Evaluation, reader: Reader, workers: Workers) -> EvaluationResult:
+    """Sums over the images of all workers, of integers, which their order does not change."""
+    classes, counted = len(reader.classes), found.label >= 0
+    label, right = found.label[counted], (found.label == found.predicted)[counted]
+    own = [
+        *(found.loss, found.overflows, len(reader.bad_records)),  # nobody reads another's
+        *(counted.sum(), right.sum(), (found.above[counted] < TOP).sum()),
+        *np.bincount(label, minlength=classes),
+        *np.bincount(label[right], minlength=classes),
+    ]
+    loss, overflows, bad, images, correct, in_top, *by_class = workers.gather(own).sum(axis=0)
+    if images + bad != reader.records:
+        raise RuntimeError(
+            f"Evaluation counted {images} images and {bad} bad records of {reader.records}: "
+            "please report this."
+        )
+    known = images > 0 and overflows == 0
+    return EvaluationResult(
+        loss=float(loss) * 2.0**-STATISTIC_BITS / int(images) if known else None,
+        correct=int(correct),
+        correct_top5=int(in_top) if classes > TOP else None,
+        images=int(images),
+        records=reader.records,
+        class_images=tuple(map(int, by_class[:classes])),
+        class_correct=tuple(map(int, by_class[classes:])),
+    )
+
+
+def _findings(
+    found: step.Evaluation, records: np.ndarray, classes: tuple[str, ...], workers: Workers
+) -> Findings:
+    """records: int64[images] of this worker, in the order of what was found."""
+    columns = (found.label, found.predicted, found.probability)
+    label, predicted, probability = (each.ravel() for each in columns)
+    counted = label >= 0
+    ours = findings.of_images(*(each[counted] for each in (records, label, predicted, probability)))
+    return findings.joined(classes, *(workers.gather_rows(rows) for rows in ours))
 
 
 def _data_note(first: RunDefinition, job: assembly.Job, split: str) -> str:
@@ -89,9 +131,9 @@ def _data_note(first: RunDefinition, job: assembly.Job, split: str) -> str:
     )
 
 
-def _decoder_note(first: RunDefinition, job: assembly.Job) -> str:
+def decoder_note(first: RunDefinition, now: str) -> str:
     """What is to be said where other pixels may come out of the same files; else ""."""
-    before, now = (each.environment["decoder"] for each in (first, job.definition))
+    before = first.environment["decoder"]
     if before == now:
         return ""
     return f"images decoded by {now}, the run's by {before}: some pixels may differ by a level"
@@ -106,11 +148,14 @@ def evaluate_run(
     split: str = VALIDATION,
     checkpoint: Literal["latest", "best"] = "latest",
     weights: Literal["auto", "trained", "averaged"] = "auto",
+    confusion: str = "",
+    mistakes: str = "",
 ) -> EvaluationResult:
     """Evaluates a checkpoint of the run in a folder on one split. Raises InputError, TrainerError.
 
     model: the run's, which must be given where it is code of the user's. data_dir: the records'
-    folder; empty: where the run was trained from. weights: see restore.
+    folder; empty: where the run was trained from. weights: see restore. confusion: a file, PNG or
+    CSV, that gets the confusion matrix. mistakes: one that gets the most confident mistakes.
     """
     first = run_dir.load(folder)
     provenance.check_named(folder, first, model)
@@ -121,17 +166,43 @@ def evaluate_run(
         evaluation = build_evaluation(
             job.strategy, job.model, job.config.input, reader, job.workers
         )
-        result = evaluation()
-    if job.workers.chief:
-        notes = (provenance.note(first), _data_note(first, job, split), _decoder_note(first, job))
-        for note in notes:
-            if note:
-                print(f"note: {note}")
-        print(f"{split} at step {state.step}: {result}")
-        for line in worst_classes(result, first.classes):
-            print(line)
-        print(f"averaged weights {state.averages}" if averaged else f"weights {state.fingerprint}")
+        result, found = evaluation()
+    if not job.workers.chief:
+        return result
+    notes = (
+        provenance.note(first),
+        _data_note(first, job, split),
+        decoder_note(first, job.definition.environment["decoder"]),
+    )
+    for note in notes:
+        if note:
+            print(f"note: {note}")
+    print(f"{split} at step {state.step}: {result}")
+    for line in worst_classes(result, found):
+        print(line)
+    print(f"averaged weights {state.averages}" if averaged else f"weights {state.fingerprint}")
+    if confusion.endswith(".csv"):
+        _write(confusion, findings.table(found).encode())
+    elif confusion:
+        _write(confusion, confusion_picture.draw(found, f"{split} at step {state.step}"))
+    if mistakes:
+        images = mistaken(job.config.input, reader, found)
+        _write(mistakes, mistakes_picture.draw(images, found.mistakes, found.classes))
     return result
+
+
+def mistaken(config: ResolvedInput, reader: Reader, found: Findings) -> np.ndarray:
+    """The images of the most confident mistakes as the model saw them: [n, S, S, 3]."""
+    if not found.mistakes:
+        return np.empty((0, config.image_size, config.image_size, 3), np.uint8)
+    records = np.array([each.record for each in found.mistakes])
+    return micro_batch.seen(config, reader, records)
+
+
+def _write(path: str, content: bytes) -> None:
+    """Writes a file for the user; a path that cannot be written raises OSError."""
+    durable.write(Path(path), content)
+    print(f"wrote {path}")
 
 
 def restore(
@@ -161,14 +232,16 @@ def restore(
 
 
 def evaluated(
-    state: State, evaluation: Callable[[], EvaluationResult], averages: Averages | None
-) -> State:
-    """A checkpoint with the evaluations of its weights and, where it has them, their averages."""
+    state: State, evaluation: Callable[[], Evaluation], averages: Averages | None
+) -> tuple[State, Findings]:
+    """A checkpoint with the evaluations of its weights and, where it has them, their averages;
+    and what was found with those that it is judged by."""
     of_weights = evaluation()
     if averages is None:
-        return state.evaluated(of_weights, None)
+        return state.evaluated(of_weights.result, None), of_weights.findings
     with averages.in_place():
-        return state.evaluated(of_weights, evaluation())
+        of_averages = evaluation()
+    return state.evaluated(of_weights.result, of_averages.result), of_averages.findings
 
 
 def stops_early(state: State, stop_after: int | None, is_early: bool) -> str:
@@ -181,17 +254,22 @@ def stops_early(state: State, stop_after: int | None, is_early: bool) -> str:
     )
 
 
-def worst_classes(result: EvaluationResult, classes: Sequence[str]) -> Iterator[str]:
-    """Lines on the classes with the lowest accuracies, and the mean over all."""
+def worst_classes(result: EvaluationResult, found: Findings) -> Iterator[str]:
+    """Lines on the classes with the lowest accuracies and their usual mistakes, and the mean."""
+    names = [one_line(name) for name in found.classes]
     known = [
-        (accuracy, name, images)
-        for accuracy, name, images in zip(
-            result.class_accuracies, classes, result.class_images, strict=True
-        )
+        (accuracy, label)
+        for label, accuracy in enumerate(result.class_accuracies)
         if accuracy is not None
     ]
     if not known:
         return
-    yield f"mean class accuracy {result.mean_class_accuracy:.4f}; the worst of {len(classes)}:"
-    for accuracy, name, images in sorted(known, key=lambda each: each[0])[:WORST_SHOWN]:
-        yield f"  {accuracy:.4f} of {images} {one_line(name)}"
+    yield f"mean class accuracy {result.mean_class_accuracy:.4f}; the worst of {len(names)}:"
+    for accuracy, label in sorted(known)[:WORST_SHOWN]:
+        images = result.class_images[label]
+        usual = [
+            f"{100 * count / images:.0f} % taken for {names[predicted]}"
+            for predicted, count in found.taken_for(label)[:USUAL_SHOWN]
+        ]
+        right = f"{names[label]}: {100 * accuracy:.0f} % of {images} right"
+        yield "  " + ", ".join([right, *usual])

@@ -19,6 +19,7 @@ from trainer import (
     calendar,
     cards,
     evaluate,
+    findings,
     incidents,
     run_dir,
     step,
@@ -136,8 +137,9 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 if state.evaluation is None:
                     steps = job.readers[VALIDATION].records / plan.images_per_step
                     with bounded(pace.limit(2 * steps), f"The evaluation at {done} stalled."):
-                        state = evaluate.evaluated(state, evaluation, training.averages)
+                        state, seen = evaluate.evaluated(state, evaluation, training.averages)
                     if workers.chief:
+                        findings.save(folder, state, seen)
                         checkpoints.note(state)
                 monitor.evaluation(state)
                 if ended := evaluate.stops_early(state, run.stop_after, done < total_steps):

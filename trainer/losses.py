@@ -1,4 +1,4 @@
-"""Cross entropy of a micro-batch's logits, and how many of them are right, in all and by class."""
+"""Cross entropy of a micro-batch's logits, how many of them are right, and what each one says."""
 
 import tensorflow as tf
 
@@ -40,31 +40,20 @@ def count_correct(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> t
     return tf.math.count_nonzero(right & (weights > 0), dtype=tf.int64)
 
 
-def count_in_top(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor, k: int) -> tf.Tensor:
-    """int64[]: images with a weight that have fewer than k other logits above their label's.
-
-    int32[M] labels. Of equal logits none is above; one that is no number is above every other.
-    """
-    own = tf.reduce_sum(tf.where(_is_label(labels, logits), logits, 0.0), axis=-1, keepdims=True)
-    above = tf.math.count_nonzero(~(logits <= own), axis=-1)
-    return tf.math.count_nonzero((above < k) & (weights > 0), dtype=tf.int64)
-
-
-def count_per_class(
+def outcome(
     labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """int64[classes] twice: images with a weight of each class, and those that count_correct does.
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """int32[M] labels -> of each image, [M]: its label, the predicted class, that one's
+    probability, and how many other logits are above the label's.
 
-    int32[M] labels.
+    The label is -1 for an image without a weight. Of equal logits none is above; one that is no
+    number is above every other.
     """
-    counted = _is_label(labels, logits) & (weights > 0)[:, None]
-    right = tf.argmax(logits, axis=-1) == tf.cast(labels, tf.int64)
+    is_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+    own = tf.reduce_sum(tf.where(is_label, logits, 0.0), axis=-1, keepdims=True)
     return (
-        tf.math.count_nonzero(counted, axis=0, dtype=tf.int64),
-        tf.math.count_nonzero(counted & right[:, None], axis=0, dtype=tf.int64),
+        tf.where(weights > 0, labels, -1),
+        tf.argmax(logits, axis=-1),
+        tf.reduce_max(tf.nn.softmax(logits), axis=-1),
+        tf.math.count_nonzero(~(logits <= own), axis=-1),
     )
-
-
-def _is_label(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """bool[M, classes]"""
-    return tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False, dtype=tf.bool)

@@ -14,9 +14,8 @@ import tensorflow as tf
 from trainer import audit, fixed_point, internals, sums
 from trainer.averages import Averages
 from trainer.fixed_point import STATISTIC_BITS
-from trainer.losses import count_correct, count_in_top, count_per_class, cross_entropy
+from trainer.losses import cross_entropy, outcome
 from trainer.micro_batch import MICRO_BATCH, MicroBatch
-from trainer.state import TOP
 
 UPDATE = "update"  # name scope of the optimizer: `placement` tells by it whose a kernel is
 
@@ -34,14 +33,14 @@ class History(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Over every record once."""
+    """Of the records that this worker evaluates, each once; [draws, replicas here, M] an image."""
 
-    loss: tf.Tensor  # float64: mean cross entropy
-    images: tf.Tensor  # int64
-    correct: tf.Tensor  # int64
-    correct_top5: tf.Tensor  # int64: of labels among the five largest logits
-    class_images: tf.Tensor  # int64[classes]
-    class_correct: tf.Tensor  # int64[classes]
+    loss: tf.Tensor  # int64[]: sum of cross entropies in fixed point, STATISTIC_BITS
+    overflows: tf.Tensor  # int64[]: micro-batches that are not in it: too large, or not finite
+    label: tf.Tensor  # int64: true class; -1 for padding and bad records
+    predicted: tf.Tensor  # int64: class of the largest logit
+    probability: tf.Tensor  # float64: of that class
+    above: tf.Tensor  # int64: logits above the one of the true class
 
 
 class Train(Protocol):
@@ -199,30 +198,42 @@ def build_evaluate(strategy: tf.distribute.Strategy, model: keras.Model) -> Eval
 
     def micro_batch(image, label, weight):
         logits = audit.call(model, image, training=False)
-        losses = weight * cross_entropy(label, logits)
-        loss = tf.reduce_sum(losses)
+        loss = tf.reduce_sum(weight * cross_entropy(label, logits))
         fits = fixed_point.check(loss, STATISTIC_BITS, addends=1).fits
-        return (
-            fixed_point.encode(loss, 2.0**STATISTIC_BITS),
-            tf.cast(~fits, tf.int64),
-            tf.math.count_nonzero(weight, dtype=tf.int64),
-            count_correct(label, logits, weight),
-            count_in_top(label, logits, weight, TOP),
-            *count_per_class(label, logits, weight),
-        )
-
-    classes = model.output_shape[-1]
+        encoded = fixed_point.encode(loss, 2.0**STATISTIC_BITS)
+        # float64 holds each of them exactly: one row, and one kernel to keep it.
+        row = [tf.cast(each, tf.float64) for each in outcome(label, logits, weight)]
+        return tf.stack([encoded, tf.cast(~fits, tf.int64)]), tf.stack(row)
 
     @tf.function
     def evaluate(iterator, draws):
-        totals = [tf.constant(0, tf.int64)] * 5 + [tf.zeros([classes], tf.int64)] * 2
-        for _ in tf.range(draws):
-            parts = strategy.run(micro_batch, args=(next(iterator)))
-            parts = [strategy.reduce("SUM", part, axis=None) for part in parts]
-            totals = [total + part for total, part in zip(totals, parts, strict=True)]
-        loss, overflows, images, *counts = totals
-        mean = tf.cast(loss, tf.float64) * 2.0**-STATISTIC_BITS / tf.cast(images, tf.float64)
-        unknown = tf.constant(float("nan"), tf.float64)
-        return Evaluation(tf.where(overflows == 0, mean, unknown), images, *counts)
+        draws = tf.cast(draws, tf.int32)  # as in train
+        sums = tf.zeros([2], tf.int64)
+        rows = tf.TensorArray(tf.float64, draws)
+        for draw in tf.range(draws):
+            parts = strategy.run(micro_batch, args=next(iterator))
+            own_sums, own_rows = map(strategy.experimental_local_results, parts)
+            sums += tf.add_n(own_sums)
+            rows = rows.write(draw, tf.stack(own_rows))
+        found = rows.stack()
+        label, predicted, above = (tf.cast(found[:, :, i], tf.int64) for i in (0, 1, 3))
+        return Evaluation(sums[0], sums[1], label, predicted, found[:, :, 2], above)
 
     return evaluate
+
+
+def build_predict(
+    strategy: tf.distribute.Strategy, model: keras.Model
+) -> Callable[[Iterator[Any]], tf.Tensor]:
+    """Returns predict(iterator) -> float32[replicas here, M, classes], a tf.function: the
+    probabilities of the next micro-batches, as in an evaluation."""
+
+    def micro_batch(image, label, weight):
+        return tf.nn.softmax(audit.call(model, image, training=False))
+
+    @tf.function
+    def predict(iterator):
+        found = strategy.run(micro_batch, args=next(iterator))
+        return tf.stack(strategy.experimental_local_results(found))
+
+    return predict

@@ -14,7 +14,7 @@ import numpy as np
 
 from input.errors import BadRecordError
 from input.native import library
-from input.reader import Block, Reader, RecordReader
+from input.reader import Block, PlacedReader, Reader
 from input.records import HEIGHT_KEY, WIDTH_KEY, RecordError, extent
 
 ALIGNED = 64  # bytes: TensorFlow takes such an array as it is, and copies others
@@ -24,9 +24,9 @@ ALIGNED = 64  # bytes: TensorFlow takes such an array as it is, and copies other
 Windows = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def fits(reader: Reader) -> TypeGuard[RecordReader]:
+def fits(reader: Reader) -> TypeGuard[PlacedReader]:
     """Whether the native library reads these records: files, or pixels of 8 bits."""
-    return isinstance(reader, RecordReader) and reader.schema.raw_dtype in (None, "uint8")
+    return isinstance(reader, PlacedReader) and reader.schema.raw_dtype in (None, "uint8")
 
 
 class _Images(NamedTuple):
@@ -43,7 +43,7 @@ class ViewReader:
     """A reader whose images are views: uint8[size, size, 3]. Threads may read at the same time."""
 
     def __init__(
-        self, reader: RecordReader, size: int, *, antialias: bool, threads: int, simd: bool = True
+        self, reader: PlacedReader, size: int, *, antialias: bool, threads: int, simd: bool = True
     ):
         """threads: that one read decodes with. Raises InputError without the native library."""
         self.records, self.classes, self.schema = reader.records, reader.classes, reader.schema

@@ -91,6 +91,13 @@ def convert(image: bytes | np.ndarray, how: Conversion) -> Converted:
     return _encode(picture, kind, how, subsampling=2 if sampling == 2 else 0)
 
 
+def reason(error: Exception) -> str:
+    """Why an image is bad, from what read_image or convert has raised."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
 def has_known_start(content: bytes) -> bool:
     """Whether a file begins as one of FORMATS does."""
     if content.startswith(b"BM"):  # as many a text; 4 bytes that are reserved, and 0, make it one

@@ -17,7 +17,7 @@ from input.foundation.text import one_line
 from input.manifest import Manifest, save
 from input.prepare import arrays, examples, folders, tables
 from input.prepare.config import WriteConfig
-from input.prepare.conversion import Conversion, Converted, convert, quiet_pillow
+from input.prepare.conversion import Conversion, Converted, convert, quiet_pillow, reason
 from input.prepare.places import ARCHIVES
 from input.prepare.sources import LISTED, Listing, Source
 from input.records import ENCODED, RAW, encode, frame
@@ -267,9 +267,6 @@ def _convert(listing: Listing, how: Conversion, source: Source) -> _Outcome:
     """Reads an image and converts it."""
     try:
         return _Outcome(source, convert(listing.read(source), how))
-    except OSError as error:
-        reason = error.strerror or str(error)
     # Pillow raises ValueError, SyntaxError, struct.error, zlib.error, .. for damaged files.
     except Exception as error:
-        reason = str(error) or type(error).__name__
-    return _Outcome(source, None, reason)
+        return _Outcome(source, None, reason(error))

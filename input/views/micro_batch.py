@@ -5,6 +5,7 @@ uniform numbers that follow from (seed, epoch, record index).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ import tensorflow as tf
 
 from input import randomness
 from input.config import InputConfig, ResolvedInput
-from input.native.reader import ViewReader
+from input.native import library
+from input.native.reader import ViewReader, fits
 from input.reader import Reader
 from input.views import color, crop, mix, policy, window
 
@@ -88,6 +90,18 @@ def evaluation_views(config: ResolvedInput, reader: Reader | ViewReader, slots: 
         return slots.images
     size, side, antialias = config.image_size, config.eval_crop, config.antialias
     return _each(lambda image: crop.eval_view(image, size, side, antialias), reader, slots)
+
+
+def seen(config: ResolvedInput, reader: Reader, indices: np.ndarray) -> np.ndarray:
+    """What an evaluation shows of some records, outside of any graph: [n, S, S, 3]."""
+    uniforms = evaluation_uniforms(indices)
+    if config.decoder == library.NATIVE and fits(reader):
+        views = ViewReader(reader, config.image_size, antialias=config.antialias, threads=1)
+        return views.read(indices, uniforms, partial(evaluation_windows, config)).images
+    pixels: np.ndarray = evaluation_views(
+        config, reader, read_slots(reader, indices, uniforms)
+    ).numpy()
+    return pixels
 
 
 def training_windows(

@@ -109,6 +109,9 @@ def test_one_worker_evaluates_in_record_order():
     plan = EvaluationPlan(images_per_micro_batch=4, replicas=2, records=11)
     drawn = [order.evaluation_records(draw, plan).tolist() for draw in range(5)]
     assert drawn == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, -1], [-1] * 4, [0, 1, 2, 3]]
+    assert order.evaluated_records(plan).tolist() == [drawn[0:2], drawn[2:4]]
+    own = order.evaluated_records(plan, worker=1, worker_count=2)
+    assert own.tolist() == [drawn[1:2], drawn[3:4]]
 
 
 def test_evaluation_draws_are_exact_for_huge_numbers():

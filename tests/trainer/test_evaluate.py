@@ -18,7 +18,7 @@ from models.build import build_model
 from models.config import ModelConfig
 from tests.conftest import CLASSES, draw, error
 from tests.trainer.conftest import HARDWARE, settings
-from trainer import evaluate, loop
+from trainer import evaluate, findings, loop
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware
 from trainer.evaluate import evaluate_run
@@ -53,7 +53,7 @@ def built(strategies):
 def test_evaluation_is_exact(strategies, built, count, replicas):
     data = reader(count)
     evaluation = evaluate.build_evaluation(strategies[replicas], built[replicas], INPUT, data)
-    result = evaluation()
+    result, found = evaluation()
 
     logits = built[1](np.repeat(data.pixels, 3, axis=-1), training=False).numpy()
     labels = data.read(np.arange(count)).labels
@@ -63,34 +63,50 @@ def test_evaluation_is_exact(strategies, built, count, replicas):
     assert result.correct == (logits.argmax(axis=1) == labels).sum()
     assert result.accuracy == pytest.approx((logits.argmax(axis=1) == labels).mean(), abs=1e-6)
     assert result.loss == pytest.approx(losses.mean(), abs=1e-6)
-    assert evaluation() == result, "the second pass starts where the first did"
+    assert evaluation().result == result, "the second pass starts where the first did"
+
+    predicted = logits.argmax(axis=1)
+    confusion = np.zeros((len(CLASSES), len(CLASSES)), int)
+    np.add.at(confusion, (labels, predicted), 1)
+    np.testing.assert_array_equal(found.confusion, confusion)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    wrong = np.flatnonzero(predicted != labels)
+    assert {each.record for each in found.mistakes} <= set(wrong.tolist())
+    assert len(found.mistakes) == min(len(wrong), findings.MISTAKES)
+    for each in found.mistakes:
+        assert (each.label, each.predicted) == (labels[each.record], predicted[each.record])
+        assert each.probability == pytest.approx(shares[each.record].max(), abs=1e-6)
 
 
 def test_replicas_agree_to_the_bit(strategies, built):
-    data = reader(97)
-    results = {evaluate.build_evaluation(strategies[n], built[n], INPUT, data)() for n in (1, 2, 4)}
-    assert len(results) == 1
+    data = reader(197)
+    runs = [evaluate.build_evaluation(strategies[n], built[n], INPUT, data)() for n in (1, 2, 4)]
+    assert len({run.result for run in runs}) == 1
+    assert len({run.findings.pairs.tobytes() for run in runs}) == 1
+    assert len({run.findings.mistakes for run in runs}) == 1
+    assert len(runs[0].findings.mistakes) == findings.MISTAKES
 
 
 def test_before_saving_equals_after_loading(strategies, built, tmp_path):
     data = reader(97)
-    saved = evaluate.build_evaluation(strategies[2], built[2], INPUT, data)()
+    saved = evaluate.build_evaluation(strategies[2], built[2], INPUT, data)().result
     Checkpoints(tmp_path, RUN, built[2]).save(7)
     with strategies[4].scope():
         other = build_model(
             ModelConfig("cnn"), input_shape=(16, 16, 3), num_classes=len(CLASSES), seed=4
         )
     evaluation = evaluate.build_evaluation(strategies[4], other, INPUT, data)
-    assert evaluation() != saved
+    assert evaluation().result != saved
     assert Checkpoints(tmp_path, RUN, other).restore().step == 7
-    assert evaluation() == saved
+    assert evaluation().result == saved
 
 
 def test_a_model_that_is_not_finite_has_no_loss(strategies, built):
     weights = built[1].get_weights()
     built[1].set_weights([w * np.nan for w in weights])
-    result = evaluate.build_evaluation(strategies[1], built[1], INPUT, reader(9))()
+    result, found = evaluate.build_evaluation(strategies[1], built[1], INPUT, reader(9))()
     built[1].set_weights(weights)
+    assert found.confusion.sum() == 9 and not found.mistakes
     assert result.loss is None
     assert (result.images, result.records) == (9, 9)
 
@@ -101,7 +117,8 @@ def test_where_every_record_is_bad_nothing_is_known(strategies, built, data_dir,
         shard.write_bytes(bytes(shard.stat().st_size))
     allowing = replace(INPUT, max_bad_records=43)
     data = RecordReader(Manifest.load(tmp_path / "validation"), allowing.max_bad_records)
-    result = evaluate.build_evaluation(strategies[2], built[2], allowing, data)()
+    result, found = evaluate.build_evaluation(strategies[2], built[2], allowing, data)()
+    assert not found.confusion.any() and not found.mistakes
     assert result == EvaluationResult(
         None, correct=0, images=0, records=43, class_images=(0, 0, 0), class_correct=(0, 0, 0)
     )
@@ -113,7 +130,8 @@ def test_evaluation_of_the_directory_is_that_of_the_run(finished, replicas, caps
     assert result == finished.state.evaluation
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"validation at step 15: {result}"
-    assert said[1:-1] == list(evaluate.worst_classes(result, CLASSES))
+    found = findings.load(finished.run_dir, 15)
+    assert said[1:-1] == list(evaluate.worst_classes(result, found))
     assert said[-1] == f"weights {finished.state.fingerprint}"
 
 

@@ -82,3 +82,21 @@ def test_the_largest_share_is_what_is_right():
     shares = tf.constant([[0.6, 0.4], [0.4, 0.6], [0.1, 0.9]])
     logits = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
     assert int(losses.count_correct(shares, logits, np.ones(3, np.float32))) == 2
+
+
+def test_the_outcome_of_each_image():
+    labels = tf.constant(LABELS, tf.int32)
+    weights = (np.arange(9) % 3 > 0).astype(np.float32)
+    label, predicted, probability, above = losses.outcome(labels, LOGITS, weights)
+    np.testing.assert_array_equal(label, np.where(weights > 0, LABELS, -1))
+    np.testing.assert_array_equal(predicted, LOGITS.argmax(axis=1))
+    shares = np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probability, shares.max(axis=1), rtol=1e-6)
+    ranks = [list(np.argsort(-row)).index(own) for row, own in zip(LOGITS, LABELS, strict=True)]
+    np.testing.assert_array_equal(above, ranks)
+
+
+def test_of_equal_logits_none_is_above_and_no_number_is():
+    logits = tf.constant([[1.0, 1.0, 1.0], [0.0, float("nan"), 1.0]])
+    above = losses.outcome(tf.constant([2, 0]), logits, tf.ones(2))[3]
+    assert above.numpy().tolist() == [0, 2]

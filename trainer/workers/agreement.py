@@ -27,11 +27,21 @@ class Workers:
         self.chief = index == 0  # writes what there is one of: checkpoints, events, metrics
         self._sum = _build_sum(strategy, strategy.num_replicas_in_sync // count)
 
-    def gather(self, numbers: Sequence[int]) -> np.ndarray:
+    def gather(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
         """As many numbers from each worker -> int64[workers, n], the same on all of them."""
         rows = np.zeros((self.count, len(numbers)), np.int64)
         rows[self.index] = numbers
         return rows if self.count == 1 else self._sum(tf.constant(rows)).numpy()
+
+    def gather_rows(self, rows: np.ndarray) -> np.ndarray:
+        """int64[n, k], another n from each worker -> those of all, one worker's below another's."""
+        if self.count == 1:
+            return rows
+        lengths = self.gather([len(rows)])[:, 0]
+        padded = np.zeros((lengths.max(), rows.shape[1]), np.int64)
+        padded[: len(rows)] = rows
+        gathered = self.gather(padded.ravel()).reshape(self.count, *padded.shape)
+        return np.concatenate([own[:length] for own, length in zip(gathered, lengths, strict=True)])
 
     def from_chief(self, kind: type[Value], value: Value | None) -> Value | None:
         """The chief's value, a dataclass that JSON can hold, on every worker."""

@@ -62,6 +62,7 @@ def test_a_worker_alone_hears_itself(strategies):
     alone = Workers(strategies[2])
     assert (alone.index, alone.count, alone.chief) == (0, 1, True)
     assert alone.gather([3, 5]).tolist() == [[3, 5]]
+    assert alone.gather_rows(np.array([[3, 5]])).tolist() == [[3, 5]]
     assert alone.from_chief(State, STATE) is STATE
     assert alone.from_chief(State, None) is None
 
@@ -82,6 +83,15 @@ def test_every_worker_gets_the_chiefs_value(together, value):
     got = together(3, lambda w: w.from_chief(State, value if w.chief else other))
     assert got == [value] * 3
     assert together(2, lambda w: w.chief) == [True, False]
+
+
+def test_rows_of_all_workers_are_gathered(together):
+    def rows(workers):
+        first, count = ((0, 2), (2, 0), (2, 3))[workers.index]
+        return workers.gather_rows(np.arange(10).reshape(5, 2)[first : first + count])
+
+    for found in together(3, rows):
+        np.testing.assert_array_equal(found, np.arange(10).reshape(5, 2))
 
 
 def test_worker_0_sets_the_pace_of_all(together):

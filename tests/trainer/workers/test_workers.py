@@ -19,6 +19,7 @@ from tests.trainer.workers.runs import (
     numbers,
     train_alone,
 )
+from trainer import findings
 
 EPOCHS = 4  # of 5 steps
 FAST = "--reduction=fast"
@@ -34,11 +35,14 @@ def alone(data_dir, tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize(("workers", "cpus"), [(1, 4), (2, 1), (2, 2), (4, 1)])
 def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, workers, cpus):
-    """Weights, losses, norms and evaluations of every step, N/N, written once."""
+    """Weights, losses, norms and evaluations of every step, N/N, written once; mistakes too."""
     run = tmp_path / "run"
     launch = Launch(data_dir, run, workers, cpus, EPOCHS)
     assert launch.wait() == 0, launch.log.read_text()
     assert numbers(run) == numbers(alone)
+    ours, theirs = (findings.load(each, 5 * EPOCHS) for each in (run, alone))
+    assert ours.mistakes == theirs.mistakes and ours.mistakes
+    assert ours.pairs.tobytes() == theirs.pairs.tobytes()
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     evaluated = r"^\[(\d)\] epoch (\d+): accuracy \S+ on 43/43, loss"
     said = re.findall(evaluated, launch.log.read_text(), re.MULTILINE)
