@@ -31,7 +31,7 @@ from trainer.board import server
 from trainer.board.show import Show
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
-from trainer.errors import PreemptedError, TrainerError
+from trainer.errors import TrainerError
 from trainer.incidents import Incidents, RollBackError
 from trainer.monitor import Monitor
 from trainer.skips import Skips
@@ -142,23 +142,21 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                         findings.save(folder, state, seen)
                         checkpoints.note(state)
                 monitor.evaluation(state)
-                if ended := evaluate.stops_early(state, run.stop_after, done < total_steps):
+                ended = evaluate.stops_early(state, run.stop_after, done < total_steps)
+                show.evaluation(state, last=bool(ended) or done == total_steps)
+                if ended:
                     monitor.say(ended)
                     break
             if done == total_steps:
                 break
             if state and state.step == done and sync.sync():  # during the start or the evaluation
-                raise _preempted(stop, done, total_steps)
+                raise stop.preempted(done, total_steps)
             show.micro_batch(done)
-            end = calendar.next_stop(
-                done,
-                total_steps,
-                run.log_every_steps,
-                run.histogram_every,
-                run.checkpoint_every_steps,
-                job.compare_every,
-                plan.steps_per_epoch,
+            periods = (
+                *(run.log_every_steps, run.histogram_every, run.checkpoint_every_steps),
+                *(job.compare_every, plan.steps_per_epoch),
             )
+            end = calendar.next_stop(done, total_steps, *periods)
             with pipeline.naming_bad_records(reader):
                 rows = advance(train, iterator, done, end, sync)
             done = rows.end
@@ -195,7 +193,7 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                     progress.report(done)
                 clock.restart()
             if rows.stopping:
-                raise _preempted(stop, done, total_steps)
+                raise stop.preempted(done, total_steps)
         assert state is not None  # there is at least one step
         model = job.config.model.model
         monitor.card("finished", cards.end_rows(folder, state, checkpoints.best(), model))
@@ -248,13 +246,6 @@ def summary(rows: Rows, schedule: Callable[[tf.Tensor], tf.Tensor]) -> dict[str,
         "images_per_second": float(history.images.sum() / rows.seconds),
         "seconds_per_step": rows.seconds / steps,
     }
-
-
-def _preempted(stop: Stop, done: int, total: int) -> PreemptedError:
-    return PreemptedError(
-        f"stopped by {stop} after step {done} of {total}. saved: step {done}; the same command "
-        "goes on"
-    )
 
 
 def _restore(checkpoints: Checkpoints, workers: Workers, before: Incidents) -> State | None:

@@ -5,16 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from input import pipeline
+from input.foundation.text import one_line
 from input.order import Plan
-from input.splits import TRAIN
-from trainer import internals
+from input.splits import TRAIN, VALIDATION
+from trainer import evaluate, findings, internals
 from trainer.assembly import Job
-from trainer.board import graph, scalars, sheet, summaries, text
+from trainer.board import graph, scalars, summaries, text
 from trainer.board.board import LAUNCH, Board
 from trainer.board.profiler import Profiler
+from trainer.board.share import Share
 from trainer.config import ResolvedConfig
+from trainer.errors import TrainerError
+from trainer.findings import Findings
+from trainer.pictures import confusion, micro_batch, mistakes
+from trainer.state import State
 from trainer.step import Train
 
 EPOCHS = 3  # at whose beginning a micro-batch is shown
@@ -26,6 +33,7 @@ class Show:
     def __init__(self, board: Board | None, job: Job, plan: Plan):
         self._board, self._job, self._plan = board, job, plan
         self._profiler: Profiler | None = None
+        self._pictures = Share(0.01)
 
     def __enter__(self) -> "Show":
         return self
@@ -73,10 +81,41 @@ class Show:
                 config.input, reader, self._plan, seed=config.run.seed, step=done
             )
         images, labels, weights = (column.numpy() for column in batch)
-        captions = captions_of(labels, weights, reader.classes)
-        picture = sheet.sheet(images, captions)
+        picture = micro_batch.draw(images, captions_of(labels, weights, reader.classes))
         # Of the step that sees it: where that is done again, so is this.
         self._board.show(scalars.TRAIN, done + 1, [summaries.image("images/micro_batch", picture)])
+
+    def evaluation(self, state: State, last: bool) -> None:
+        """What the evaluation of a checkpoint has found, in pictures.
+
+        Not after every one, but where all of them cost less than 1 % of the time; always after the
+        last.
+        """
+        if self._board is None:
+            return
+        try:
+            found = findings.load(Path(self._job.config.run.run_dir), state.step)
+        except TrainerError as error:
+            self._board.say(f"not shown in TensorBoard: {error}")
+            return
+        if found is None:
+            return
+        run = scalars.AVERAGES if state.evaluation_of_averages else scalars.VALIDATION
+        if len(found.classes) == 2:
+            self._board.show(run, state.step, [curve(found)])
+        if last or self._pictures.due():
+            with self._pictures.taken():
+                self._board.show(run, state.step, self._drawn(state, found))
+
+    def _drawn(self, state: State, found: Findings) -> list[Summary]:
+        images = evaluate.mistaken(self._job.config.input, self._job.readers[VALIDATION], found)
+        title = f"{VALIDATION} at step {state.step}"
+        return [
+            summaries.image("images/confusion", confusion.draw(found, title)),
+            summaries.image(
+                "images/mistakes", mistakes.draw(images, found.mistakes, found.classes)
+            ),
+        ]
 
     def weights(self, done: int) -> None:
         """After so many steps: a histogram of every weight and statistic, where that is due."""
@@ -107,6 +146,12 @@ def plan_rows(plan: Plan) -> list[tuple[str, object]]:
     """The plan of the batch in numbers."""
     rows = [(each.name, getattr(plan, each.name)) for each in dataclasses.fields(plan)]
     return [(name, len(v) if isinstance(v, frozenset) else v) for name, v in rows]
+
+
+def curve(found: Findings) -> Summary:
+    """Precision and recall of the second of two classes."""
+    tag = f"precision and recall of {one_line(found.classes[1])}"
+    return summaries.pr_curve(tag, found.at_least(1), found.at_least(0))
 
 
 def captions_of(labels: np.ndarray, weights: np.ndarray, classes: Sequence[str]) -> list[str]:

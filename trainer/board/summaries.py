@@ -28,13 +28,10 @@ def text(tag: str, markdown: str) -> Summary:
     return text_pb(tag, markdown)
 
 
-def image(tag: str, picture: Image.Image, description: str = "") -> Summary:
-    """description: Markdown."""
-    file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=1)  # three times as fast as 6, and 10 % larger
-    width, height = (str(side).encode() for side in picture.size)
-    metadata = image_metadata.create_summary_metadata(None, description, converted_to_tensor=True)
-    return _summary(tag, metadata, np.array([width, height, file.getvalue()], object))
+def image(tag: str, png: bytes) -> Summary:
+    width, height = (str(side).encode() for side in Image.open(io.BytesIO(png)).size)
+    metadata = image_metadata.create_summary_metadata(None, None, converted_to_tensor=True)
+    return _summary(tag, metadata, np.array([width, height, png], object))
 
 
 def histogram(tag: str, values: np.ndarray) -> Summary:

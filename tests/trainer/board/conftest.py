@@ -47,9 +47,7 @@ def accumulated(folder: Path) -> EventAccumulator:
 
 def watched(data_dir: Path, run_dir: Path) -> Config:
     """As `settings`, with everything that the board can show."""
-    config = settings(
-        data_dir, run_dir, histogram_every=5, profile_steps="6:8", log_every_steps=1
-    )
+    config = settings(data_dir, run_dir, histogram_every=5, profile_steps="6:8", log_every_steps=1)
     return replace(config, optimizer=replace(config.optimizer, ema_decay=0.5))
 
 

@@ -5,7 +5,17 @@ import pytest
 from trainer.board.text import table
 
 STRANGE = [
-    *("a|b", "<b>x</b>", "*s* _t_ `c`", "[red](http://x)", "2**50", "C:\\new", "&amp;", "#1", "- a"),
+    *(
+        "a|b",
+        "<b>x</b>",
+        "*s* _t_ `c`",
+        "[red](http://x)",
+        "2**50",
+        "C:\\new",
+        "&amp;",
+        "#1",
+        "- a",
+    ),
     *("1. first", "line\nline", "\x1b[31m", "{x}", "~~no~~", "\\|", "", " "),
 ]
 
