@@ -77,7 +77,16 @@ def train(
     def place(draw: int) -> tuple[int, int]:
         return order.micro_batch(draw, plan, worker, worker_count)
 
-    return _training(config, reader, plan, seed, place, first)
+    draws = tf.data.Dataset.counter(first, dtype=tf.int64)
+    return _training(config, reader, plan, seed, draws, place)
+
+
+def first_of_step(
+    config: ResolvedInput, reader: Reader, plan: Plan, *, seed: int, step: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The first micro-batch of a step, to be looked at."""
+    once = tf.data.Dataset.range(1)
+    return next(iter(_training(config, reader, plan, seed, once, lambda _: (step, 0))))
 
 
 def compared(
@@ -100,7 +109,8 @@ def compared(
         return step, order.compared_micro_batch(step, plan, seed)
 
     replicas = order.local_replicas(plan, worker_count)
-    batches = _training(config, reader, plan, seed, place)
+    numbers = tf.data.Dataset.counter(dtype=tf.int64)
+    batches = _training(config, reader, plan, seed, numbers, place)
     return batches.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replicas))
 
 
@@ -164,10 +174,10 @@ def _training(
     reader: Reader,
     plan: Plan,
     seed: int,
+    numbers: tf.data.Dataset,
     place: Callable[[int], tuple[int, int]],
-    first: int = 0,
 ) -> tf.data.Dataset:
-    """Micro-batches for training, from the first-th on. place: number -> (step, micro-batch)."""
+    """The training's micro-batches of some numbers. place: number -> (step, micro-batch)."""
 
     def contents(number: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, records = order.training_records(*(at := place(number)), plan, seed)
@@ -179,7 +189,6 @@ def _training(
             "--color_jitter, --augment=trivial and --augment=rand-.. need pixels of 8 bits; these "
             f"are {reader.image_dtype}. Leave them out."
         )
-    numbers = tf.data.Dataset.counter(first, dtype=tf.int64)
     views = partial(micro_batch.training_views, config)
     windows = partial(micro_batch.training_windows, config)
     return _micro_batches(numbers, contents, views, windows, reader, plan, config)

@@ -95,6 +95,20 @@ class RunConfig:
     log_every_steps: Annotated[int, "Steps between two lines of metrics.", AtLeast(1)] = field(
         default=20, compare=False
     )
+    tensorboard: Annotated[
+        bool,
+        "Starts TensorBoard beside the run, on port 6006 of 127.0.0.1 or the next that is free, "
+        "and prints its address. It ends with the run.",
+    ] = field(default=False, compare=False)
+    histogram_every: Annotated[
+        int, "Steps between two histograms of all weights in TensorBoard. 0: none.", AtLeast(0)
+    ] = field(default=0, compare=False)
+    profile_steps: Annotated[
+        str,
+        "Steps that TensorFlow's profiler records for xprof, into the run's folder: 100:110 are "
+        "the ten from step 100 on.",
+        Matching(r"(\d+:\d+)?", "two numbers of steps, as in 100:110"),
+    ] = field(default="", compare=False)
     checkpoint_every_steps: Annotated[
         int | None,
         "Steps between two checkpoints. Unset: after each epoch, and as --checkpoint_every_minutes "
@@ -136,6 +150,17 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check(self, TrainerError)
+        if self.profile_steps and not self.profiled:
+            raise TrainerError(
+                f"--profile_steps={self.profile_steps} holds no step: the second number must be "
+                "larger, and is the first step that is not profiled."
+            )
+
+    @property
+    def profiled(self) -> range:
+        """The steps of --profile_steps, from 0."""
+        first, _, stop = self.profile_steps.partition(":")
+        return range(int(first or 0), int(stop or 0))
 
 
 @dataclass(frozen=True, kw_only=True)

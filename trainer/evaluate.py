@@ -117,7 +117,8 @@ def _findings(
     columns = (found.label, found.predicted, found.probability)
     label, predicted, probability = (each.ravel() for each in columns)
     counted = label >= 0
-    ours = findings.of_images(*(each[counted] for each in (records, label, predicted, probability)))
+    columns = (each[counted] for each in (records, label, predicted, probability))
+    ours = findings.of_images(len(classes), *columns)
     return findings.joined(classes, *(workers.gather_rows(rows) for rows in ours))
 
 

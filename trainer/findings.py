@@ -18,6 +18,7 @@ from trainer import run_dir
 from trainer.errors import TrainerError
 from trainer.state import State
 
+BINS = 256  # of a probability between 0 and 1; a power of 2, by which a float is multiplied exactly
 MISTAKES = 64  # that are kept: a contact sheet of eight by eight
 MOST_CLASSES = 10_000  # of a dense confusion matrix, which then has 800 MB
 MOST_BYTES = 2**30  # of a file: 50 million pairs of classes
@@ -41,6 +42,9 @@ class Findings:
     classes: tuple[str, ...]
     pairs: np.ndarray  # int64[n, 3]: true class, predicted class, images; sorted; none of 0
     mistakes: tuple[Mistake, ...]  # at most MISTAKES, the most confident first, then by record
+    # int64[n, 3] for two classes, else of no rows: true class, BINS times the probability of the
+    # second class rounded down, images; sorted.
+    scores: np.ndarray
 
     @property
     def confusion(self) -> np.ndarray:
@@ -63,6 +67,16 @@ class Findings:
         images = np.bincount(self.pairs[:, 0], self.pairs[:, 2], len(self.classes))
         return self.pairs[:, 2] / images[self.pairs[:, 0]]
 
+    def at_least(self, label: int) -> np.ndarray:
+        """int64[BINS + 1], of two classes: images of one with a score of at least 0, 1, .., BINS.
+
+        Exactly those whose probability of the second class is at least 0, 1 / BINS, .., 1.
+        """
+        own = self.scores[self.scores[:, 0] == label]
+        counts = np.zeros(BINS + 1, np.int64)
+        counts[own[:, 1]] = own[:, 2]
+        return counts[::-1].cumsum()[::-1]
+
     def taken_for(self, label: int) -> list[tuple[int, int]]:
         """The classes that images of a class are taken for, and how many: the usual one first."""
         own = self.pairs[(self.pairs[:, 0] == label) & (self.pairs[:, 1] != label)]
@@ -70,25 +84,36 @@ class Findings:
 
 
 def of_images(
-    record: np.ndarray, label: np.ndarray, predicted: np.ndarray, probability: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """int64[n] three times and float64[n] -> rows for `joined`: of pairs and of mistakes.
+    classes: int,
+    record: np.ndarray,
+    label: np.ndarray,
+    predicted: np.ndarray,
+    probability: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """int64[n] three times and float64[n] -> rows for `joined`: of pairs, mistakes and scores.
 
-    A probability that is not finite is no confidence: such an image is in no mistake.
+    A probability that is not finite is no confidence: such an image is in no mistake, and its score
+    is 0.
     """
     wrong = (label != predicted) & np.isfinite(probability)
     bits = probability.view(np.int64)  # of numbers from 0 on, in the order of the numbers
     mistakes = np.stack([record, label, predicted, bits], axis=1)[wrong]
     pairs = np.stack([label, predicted, np.ones_like(label)], axis=1)
-    return _added(pairs), _most_confident(mistakes)
+    score = np.where(predicted == 1, probability, 1 - probability)
+    score = (BINS * np.where(np.isfinite(score), score, 0.0)).astype(np.int64)
+    scores = np.stack([label, score, np.ones_like(label)], axis=1)[: None if classes == 2 else 0]
+    return _added(pairs), _most_confident(mistakes), _added(scores)
 
 
-def joined(classes: tuple[str, ...], pairs: np.ndarray, mistakes: np.ndarray) -> Findings:
+def joined(
+    classes: tuple[str, ...], pairs: np.ndarray, mistakes: np.ndarray, scores: np.ndarray
+) -> Findings:
     """The rows of all workers, one below the other in any order -> what they have found."""
     kept = _most_confident(mistakes)
     probabilities = kept[:, 3].copy().view(np.float64).tolist()
     rows = zip(*kept[:, :3].T.tolist(), probabilities, strict=True)
-    return Findings(classes, _added(pairs), tuple(Mistake(*row) for row in rows))
+    found = tuple(Mistake(*row) for row in rows)
+    return Findings(classes, _added(pairs), found, _added(scores))
 
 
 def table(findings: Findings) -> str:
@@ -115,6 +140,7 @@ def save(folder: Path, state: State, findings: Findings) -> None:
         pairs=findings.pairs,
         mistakes=np.array([(m.record, m.label, m.predicted) for m in mistakes], np.int64),
         probabilities=np.array([m.probability for m in mistakes], np.float64),
+        scores=findings.scores,
     )
     with run_dir.writing(folder):
         durable.make(folder / _EVALUATIONS)
@@ -139,7 +165,7 @@ def load(folder: Path, step: int) -> Findings | None:
         with np.load(io.BytesIO(content)) as arrays:
             run, at = str(arrays["run"]), int(arrays["step"])
             columns = [*arrays["mistakes"].reshape(-1, 3).T, arrays["probabilities"]]
-            pairs = arrays["pairs"]
+            pairs, scores = arrays["pairs"], arrays["scores"]
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen kinds for damaged bytes
         raise TrainerError(
             f"{path} is damaged: {one_line(str(error))}. Remove it; samestep-evaluate finds the "
@@ -148,7 +174,7 @@ def load(folder: Path, step: int) -> Findings | None:
     if (run, at) != (run_dir.identity(definition), step):
         raise TrainerError(f"{path} is of another run or step. Remove it.")
     mistakes = zip(*(each.tolist() for each in columns), strict=True)
-    return Findings(definition.classes, pairs, tuple(Mistake(*each) for each in mistakes))
+    return Findings(definition.classes, pairs, tuple(Mistake(*each) for each in mistakes), scores)
 
 
 def remove_orphans(folder: Path) -> None:

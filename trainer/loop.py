@@ -30,9 +30,11 @@ from trainer import (
     transfer,
 )
 from trainer.assembly import Job
+from trainer.board import server
+from trainer.board.show import Show
 from trainer.checkpoint import Checkpoints, fingerprint
 from trainer.config import Config, Hardware, RunDefinition
-from trainer.errors import PreemptedError, TrainerError
+from trainer.errors import TrainerError
 from trainer.hooks import Hook
 from trainer.incidents import Incidents, RollBackError
 from trainer.ledger import Ledger
@@ -70,7 +72,8 @@ def fit(
         training = tracing.training(job)
         workers, own = job.workers, job.definition
         lock = run_dir.lock(folder) if workers.chief else nullcontext()
-        with preemption.watched() as stop, lock:
+        shown = config.run.tensorboard and workers.chief
+        with preemption.watched() as stop, lock, server.beside(folder, shown):
             if workers.chief:
                 run_dir.check_complete(folder, first)
             chief = workers.from_chief(RunDefinition, own)
@@ -143,9 +146,14 @@ def _train(
     )
     begins = workers.chief and done < total_steps
     restarts = launches.add(folder, done, job.devices, workers.count) if begins else 0
-    with Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief, hook) as monitor:
+    with (
+        Monitor(folder, total_steps, plan.steps_per_epoch, done, workers.chief, hook) as monitor,
+        Show(monitor.board, job, plan) as show,
+    ):
         found = audit.audit(trace, job.model)
         monitor.card("samestep", cards.start_rows(job, plan, found, state, definition, transferred))
+        show.start(done)
+        train = show.profiled(training.train)
         ledger = Ledger(waits.exact)
         while True:
             if state and state.step == done and done and done % plan.steps_per_epoch == 0:
@@ -160,29 +168,30 @@ def _train(
                         findings.save(folder, state, seen)
                         checkpoints.note(state)
                 monitor.evaluation(state, ledger.line())
-                if ended := evaluate.stops_early(state, run.stop_after, done < total_steps):
+                ended = evaluate.stops_early(state, run.stop_after, done < total_steps)
+                show.evaluation(state, last=bool(ended) or done == total_steps)
+                if ended:
                     monitor.say(ended)
                     break
             if done == total_steps:
                 break
             if state and state.step == done and sync.sync():  # during the start or the evaluation
-                raise _preempted(stop, done, total_steps)
-            end = calendar.next_stop(
-                done,
-                total_steps,
-                run.log_every_steps,
-                run.checkpoint_every_steps,
-                job.compare_every,
-                plan.steps_per_epoch,
+                raise stop.preempted(done, total_steps)
+            show.micro_batch(done)
+            periods = (
+                *(run.log_every_steps, run.histogram_every, run.checkpoint_every_steps),
+                *(job.compare_every, plan.steps_per_epoch),
             )
+            end = calendar.next_stop(done, total_steps, *periods)
             with pipeline.naming_bad_records(reader):
-                rows = advance(training.train, iterator, done, end, sync, ledger)
+                rows = advance(train, iterator, done, end, sync, ledger)
             done = rows.end
             counts = {"run/restarts": restarts, "run/bad_records": sync.bad_records}
             monitor.training(done, summary(rows, training.schedule) | counts | ledger.line())
             if workers.chief and (warning := ledger.warning()):
                 monitor.say(f"warning: {warning}")
             monitor.bad_records(reader.bad_records)
+            show.weights(done)
             if skipped := skips.note(rows.history, done):
                 say = print if workers.chief else None
                 incidents.act(skipped, before, run, plan, checkpoints.last_of_an_epoch, say)
@@ -217,7 +226,7 @@ def _train(
                     progress.report(done)
                 clock.restart()
             if rows.stopping:
-                raise _preempted(stop, done, total_steps)
+                raise stop.preempted(done, total_steps)
         assert state is not None  # there is at least one step
         ended = cards.end_rows(folder, state, checkpoints.best(), job.config)
         monitor.card("finished", ended, below=cards.again(job.config))
@@ -244,11 +253,6 @@ def advance(
     return Rows(step.History(*columns), time.monotonic() - start, done, stopping)
 
 
-def _preempted(stop: Stop, done: int, total: int) -> PreemptedError:
-    return PreemptedError(
-        f"stopped by {stop} after step {done} of {total}. saved: step {done}; the same command "
-        "goes on"
-    )
 
 
 def _restore(checkpoints: Checkpoints, workers: Workers, before: Incidents) -> State | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from rich.console import Console
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -16,6 +15,8 @@ from rich.text import Text
 from input.foundation import durable
 from input.foundation.text import one_line
 from trainer import run_dir
+from trainer.board import memory
+from trainer.board.board import Board
 from trainer.hooks import Hook, Observer
 from trainer.ledger import waiting_share
 from trainer.state import EvaluationResult, State
@@ -56,9 +57,7 @@ class Monitor:
                 self.say(
                     f"{self._metrics}: lines that samestep has not written are kept: {strange}"
                 )
-            self._events = tf.summary.create_file_writer(str(folder))
-        else:
-            self._events = tf.summary.create_noop_writer()
+        self.board = Board(folder, first_step, self.say) if chief else None
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=30),
@@ -86,9 +85,10 @@ class Monitor:
         self._progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._progress.stop()
-        self._events.close()
+        if self.board is not None:
+            self.board.close(finished=error is None)
 
     def say(self, text: str) -> None:
         """One line."""
@@ -96,8 +96,10 @@ class Monitor:
 
     def card(self, title: str, rows: Iterable[tuple[str, str]], below: str = "") -> None:
         """A titled table of two columns. below: a line that can be copied from a terminal whole."""
-        if self._chief:
-            card(self._console, title, rows)
+        if self.board is not None:
+            shown = list(rows)
+            card(self._console, title, shown)
+            self.board.card(title, shown)
             if below:
                 self.say(below)
 
@@ -105,7 +107,7 @@ class Monitor:
         """The steps since the last call, as trainer.rows sums them up, and their times."""
         if not self._chief:
             return
-        self._record(step, metrics)
+        self._record(step, {**metrics, **memory.used()})
         loss, speed = metrics["train/loss"], metrics["images_per_second"]
         if skipped := metrics["train/skipped_steps"]:
             too_large = metrics["train/too_large_steps"]
@@ -159,11 +161,8 @@ class Monitor:
         line |= {name: None if _not_finite(value) else value for name, value in metrics.items()}
         with run_dir.writing(self._folder):
             durable.append(self._metrics, json.dumps(line, allow_nan=False) + "\n")
-        with self._events.as_default(step=step):
-            for name, value in metrics.items():
-                if not isinstance(value, str) and not _not_finite(value):
-                    tf.summary.scalar(name, value)
-        self._events.flush()
+        if self.board is not None:
+            self.board.scalars(step, metrics)
         self._observe(line)
 
     def _epoch(self, step: int) -> str:

@@ -28,7 +28,7 @@ def images(count: int, classes: int, seed: int = 0) -> tuple[np.ndarray, ...]:
 
 def found_in(*parts: tuple[np.ndarray, ...], classes: int = 3) -> Findings:
     """What workers have found who had these images."""
-    rows = [findings.of_images(*part) for part in parts]
+    rows = [findings.of_images(4, *part) for part in parts]
     return findings.joined(
         tuple(map(str, range(classes))), *(np.concatenate(each) for each in zip(*rows, strict=True))
     )
@@ -71,7 +71,7 @@ def test_what_is_no_number_is_no_confident_mistake():
 
 def test_what_a_class_is_taken_for_begins_with_the_usual():
     pairs = np.array([[0, 0, 5], [0, 1, 2], [0, 2, 2], [0, 3, 4], [1, 0, 9]])
-    found = Findings(("a", "b", "c", "d"), pairs, ())
+    found = Findings(("a", "b", "c", "d"), pairs, (), np.empty((0, 3), np.int64))
     assert found.taken_for(0) == [(3, 4), (1, 2), (2, 2)]
     assert found.taken_for(2) == []
 

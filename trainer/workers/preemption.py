@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from trainer.errors import INTERRUPTED
+from trainer.errors import INTERRUPTED, PreemptedError
 
 # Slurm and Kubernetes send SIGTERM, a terminal or ssh that goes away SIGHUP, and many a batch
 # script asks Slurm for SIGUSR1 ahead of the time limit.
@@ -39,6 +39,13 @@ class Stop:
         if self.saved is None:
             return "interrupted; nothing was saved yet"
         return f"interrupted; last saved: step {self.saved}, from which the same command goes on"
+
+    def preempted(self, done: int, total: int) -> PreemptedError:
+        """How a run ends that has saved after so many steps of all."""
+        return PreemptedError(
+            f"stopped by {self} after step {done} of {total}. saved: step {done}; the same command "
+            "goes on"
+        )
 
 
 @contextmanager

@@ -1,0 +1,23 @@
+"""Where numbers are shown."""
+
+import pytest
+
+from trainer.board import scalars
+
+
+@pytest.mark.parametrize(
+    ("key", "run", "tag"),
+    [
+        ("train/loss", "train", "loss"),
+        ("validation/loss", "validation", "loss"),
+        ("validation_of_averages/loss", "validation_ema", "loss"),
+        ("train/skipped_steps", "train", "counts/skipped_steps"),
+        ("images_per_second", "train", "speed/images_per_second"),
+        ("speed/step_ms_p95", "train", "speed/step_ms_p95"),
+        ("time/input", "train", "time/input"),
+        ("anything", "train", "anything"),
+    ],
+)
+def test_a_key_has_its_place(key, run, tag):
+    assert scalars.place(key) == (run, tag)
+    assert run in scalars.RUNS
