@@ -20,6 +20,7 @@ from trainer import (
     cards,
     evaluate,
     incidents,
+    recording,
     run_dir,
     step,
     tracing,
@@ -103,7 +104,8 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
     evaluation = evaluate.build_evaluation(
         job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
     )
-    iterator = tracing.micro_batches(job, plan, done)
+    recorder = recording.Recorder(job, plan, done, run_dir.identity(definition))
+    iterator = tracing.micro_batches(job, plan, done, recorder.witness)
     trace = tracing.trace(training, iterator)
     pace = Pace(run.steps_per_call, run.stall_seconds)
     budget = job.config.input.max_bad_records
@@ -145,6 +147,7 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 run.log_every_steps,
                 run.checkpoint_every_steps,
                 job.compare_every,
+                run.hash_every,
                 plan.steps_per_epoch,
             )
             with pipeline.naming_bad_records(reader):
@@ -152,6 +155,7 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
             done = rows.end
             monitor.training(done, summary(rows, training.schedule))
             monitor.bad_records(reader.bad_records)
+            recorder.note(done, rows.history, pace)
             if skipped := skips.note(rows.history, done):
                 say = print if workers.chief else None
                 incidents.act(skipped, before, run, plan, checkpoints.last_of_an_epoch, say)
