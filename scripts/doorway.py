@@ -49,15 +49,22 @@ class Command(NamedTuple):
 
     run: Callable[..., int | None]  # of one instance of each dataclass; returns the exit code
     config_types: tuple[type, ...]
-    argument: str | None = None  # the flag that may be given first, without --name=
+    argument: str | None = None  # the flag that what stands first is of, without --name=
 
 
-def enter(description: str | None, run: Callable[..., int | None], *config_types: type) -> NoReturn:
+def enter(
+    description: str | None,
+    run: Callable[..., int | None],
+    *config_types: type,
+    argument: str | None = None,
+) -> NoReturn:
     """Calls run with one instance of each dataclass, read from the command line, and exits.
 
     --help prints the description and every flag. `run` imports TensorFlow, its module does not.
+    argument: as of Command.
     """
-    sys.exit(_perform(_program(), description or "", Command(run, config_types), sys.argv))
+    command = Command(run, config_types, argument)
+    sys.exit(_perform(_program(), description or "", command, sys.argv))
 
 
 def enter_command(description: str | None, commands: dict[str, Command]) -> NoReturn:
@@ -90,8 +97,8 @@ def _perform(program: str, description: str, command: Command, argv: list[str]) 
     if any(argument in _VERSION for argument in argv[1:]):
         _show(_versions())
         return 0
-    if command.argument and len(argv) > 1 and not argv[1].startswith("-"):
-        argv = [argv[0], f"--{command.argument}={argv[1]}", *argv[2:]]
+    if command.argument:
+        argv = flags.named(command.argument, argv)
     try:
         flags.parse(argv)
         return command.run(*(flags.read(config_type) for config_type in command.config_types))

@@ -2,14 +2,16 @@
 
 A setting (input.foundation.settings) is one field, `name: Annotated[T, "help", ..] = default`, and
 becomes one flag. T is int, float, str, bool, Literal of strings, int or such a Literal, or one of
-these `| None`, where None means that the flag is not on the command line. A field whose type is a
-dataclass stands for that dataclass's fields: flags are flat.
+these `| None`, where None means that the flag is not on the command line; or tuple[str, ...], whose
+flag may be given several times. A field whose type is a dataclass stands for that dataclass's
+fields: flags are flat.
 """
 
 import dataclasses
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from absl import flags
@@ -57,7 +59,9 @@ def define(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> No
                 raise TypeError(f"{group.__name__}.{setting.name} needs a default to be a flag.")
             # absl's own --help lists the flags of the module that is called like the program.
             where: dict[str, Any] = {"flag_values": flag_values, "module_name": sys.argv[0]}
-            if get_origin(setting.kind) is Literal:
+            if get_origin(setting.kind) is tuple:
+                flags.DEFINE_multi_string(setting.name, setting.default, setting.help, **where)
+            elif get_origin(setting.kind) is Literal:
                 choices = get_args(setting.kind)
                 flags.DEFINE_enum(setting.name, setting.default, choices, setting.help, **where)
             elif get_origin(setting.kind) is Union:
@@ -65,6 +69,20 @@ def define(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> No
                 flags.DEFINE(parser, setting.name, setting.default, setting.help, **where)
             else:
                 _DEFINE[setting.kind](setting.name, setting.default, setting.help, **where)
+
+
+def named(
+    name: str, argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS
+) -> list[str]:
+    """argv with the argument in front, that is no flag, as the flag of that name: a, b -> --name=a, b.
+
+    All that stand in front, where the flag may be given several times.
+    """
+    program, *rest = argv
+    first = list(takewhile(lambda argument: not argument.startswith("-"), rest))
+    if not isinstance(flag_values[name], flags.MultiFlag):
+        first = first[:1]
+    return [program, *(f"--{name}={argument}" for argument in first), *rest[len(first) :]]
 
 
 def parse(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -92,7 +110,9 @@ def read(config_type: type[Config], flag_values: flags.FlagValues = flags.FLAGS)
     values: dict[str, Any] = {
         name: read(nested, flag_values) for name, nested in _nested(config_type)
     }
-    values |= {setting.name: flag_values[setting.name].value for setting in settings(config_type)}
+    for setting in settings(config_type):
+        value = flag_values[setting.name].value
+        values[setting.name] = tuple(value or ()) if get_origin(setting.kind) is tuple else value
     return config_type(**values)
 
 

@@ -27,9 +27,10 @@ from trainer import (
     transfer,
 )
 from trainer.assembly import Job
-from trainer.checkpoint import Checkpoints, fingerprint
+from trainer.checkpoint import Checkpoints
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import PreemptedError, TrainerError
+from trainer.fingerprint import fingerprint
 from trainer.incidents import Incidents, RollBackError
 from trainer.monitor import Monitor
 from trainer.skips import Skips

@@ -25,7 +25,7 @@ class Hashes:
     records: str  # SHA-256: the record indices of every slot, in order
     pixels: str  # SHA-256: image, label and weight of every slot, as the devices got them
     gradients: str  # trainer.digest: the sum over all micro-batches, with statistics and loss
-    weights: str  # checkpoint.fingerprint, after the step
+    weights: str  # trainer.fingerprint, after the step
 
     def differing(self, other: "Hashes") -> tuple[str, ...]:
         """Those KINDS in which it differs from another one."""

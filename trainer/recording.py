@@ -12,7 +12,7 @@ from input.order import Plan
 from input.witness import Seen, Witness
 from trainer import calendar, receipt, run_dir
 from trainer.assembly import Job
-from trainer.checkpoint import fingerprint
+from trainer.fingerprint import fingerprint
 from trainer.receipt import Hashes
 from trainer.step import History
 from trainer.workers.agreement import Workers
@@ -70,9 +70,13 @@ def hashes(
     # Worker 0 has the first micro-batches of a step, worker 1 the next ones: in order already.
     both = workers.gather(np.concatenate(rows)).reshape(-1, 2, 4)
     records, pixels = (hashlib.sha256(both[:, i].tobytes()).hexdigest() for i in range(2))
-    gradients = int(of_sum.sum()) % 2**64
     weights = fingerprint(model) if workers.chief else ""
-    return Hashes(done, records, pixels, f"{gradients:016x}", weights)
+    return Hashes(done, records, pixels, shown(of_sum.sum()), weights)
+
+
+def shown(of_sum: np.int64) -> str:
+    """A hash of trainer.digest in hexadecimal."""
+    return f"{int(of_sum) % 2**64:016x}"
 
 
 def _digests(seen: Seen) -> np.ndarray:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from input.foundation import typed_json
 from tests.conftest import error
 from trainer.averages import Averages
-from trainer.checkpoint import Checkpoints, fingerprint
+from trainer.checkpoint import Checkpoints
 from trainer.errors import TrainerError
 from trainer.loss_scale import LossScale
 from trainer.state import EvaluationResult
