@@ -6,8 +6,10 @@ definition, every other one from the line before it: none can be changed, added 
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from input.foundation import durable, typed_json
 
@@ -47,10 +49,40 @@ class Receipt:
     fault: str = ""  # why the next one does not; "" where there is none
 
 
+class Part(NamedTuple):
+    """One of the things that a hash of a step is made of, and its own hash."""
+
+    name: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was computed again, in full."""
+
+    hashes: Hashes
+    parts: dict[str, tuple[Part, ...]]  # of each of KINDS, in the order of the run
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """Steps of a run that were computed again."""
+
+    start: int  # steps done where that began: a checkpoint, or 0
+    notes: tuple[str, ...]  # why the bits may be others here
+    steps: tuple[Step, ...]
+
+
 def chained(before: str, hashes: Hashes) -> Line:
     """before: the chain of the line before it, or the identity of the run."""
     values = {field.name: getattr(hashes, field.name) for field in dataclasses.fields(Hashes)}
     return Line(**values, chain=typed_json.digest([before, values]))
+
+
+def listed(kinds: Sequence[str]) -> str:
+    """records, pixels and weights"""
+    *others, last = kinds
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def append(folder: Path, line: Line) -> None:

@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,22 +15,7 @@ from trainer import assembly, incidents, provenance, recording, run_dir, tracing
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware
 from trainer.fingerprint import of_each
-from trainer.receipt import Hashes
-
-
-class Part(NamedTuple):
-    """A part of a step, named, and its hash."""
-
-    name: str
-    hash: str
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step that was computed again."""
-
-    hashes: Hashes
-    parts: dict[str, tuple[Part, ...]]  # of each of receipt.KINDS, in the order of the run
+from trainer.receipt import Part, Recomputed, Step
 
 
 class Replay:
@@ -98,7 +82,7 @@ class Replay:
         hashes = recording.hashes(number + 1, seen, of_sum, self.job.model, self.job.workers)
         slots = _slots([seen[each] for each in sorted(seen)])
         parts = {
-            "records": tuple(Part(f"slot {n}", str(record)) for n, record, _ in slots),
+            "records": tuple(Part(f"slot {n}", f"record {record}") for n, record, _ in slots),
             "pixels": tuple(
                 Part(f"the image in slot {n}, record {record}", mark) for n, record, mark in slots
             ),
@@ -117,6 +101,20 @@ class Replay:
         yield from (f"the change of {v.path}" for v in micro_batch.statistics)
         yield from ("the loss", "the number of images", "the number of right ones")
         yield "the number of micro-batches within range"
+
+
+def recompute(
+    folder: Path, hardware: Hardware, first: int, last: int, model: str = "", data_dir: str = ""
+) -> Recomputed:
+    """The steps first..last of a run, from its nearest checkpoint. Raises InputError, TrainerError.
+
+    For a process of its own: TensorFlow's threads are those of the run.
+    """
+    replay = Replay(folder, hardware, model=model, data_dir=data_dir)
+    start = max((step for step in replay.states if step < first), default=0)
+    replay.restore(start)
+    steps = [step for step in replay.steps(start, last) if step.hashes.step >= first]
+    return Recomputed(start, tuple(replay.notes()), tuple(steps))
 
 
 def _slots(micro_batches: Sequence[Seen]) -> list[tuple[int, int, str]]:

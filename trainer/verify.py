@@ -8,7 +8,7 @@ from input.splits import TRAIN
 from trainer import receipt, run_dir
 from trainer.config import Hardware
 from trainer.errors import TrainerError
-from trainer.receipt import KINDS, RECEIPT_FILE, Hashes, Line
+from trainer.receipt import KINDS, RECEIPT_FILE, Hashes, Line, listed
 from trainer.replay import Replay
 
 
@@ -62,7 +62,7 @@ def verify(
         if line is not None:
             if wrong := of_step(step.hashes, line, kinds, whence):
                 return wrong
-            say(f"step {line.step:<7} {_listed(kinds)} as recorded")
+            say(f"step {line.step:<7} {listed(kinds)} as recorded")
         elif state is not None and "weights" in kinds:
             if state.fingerprint != step.hashes.weights:
                 return f"checkpoint step-{state.step:08d}: not the weights that the run had there"
@@ -108,12 +108,6 @@ def of_step(computed: Hashes, line: Line, kinds: Sequence[str], whence: str) -> 
         return ""
     same = [kind for kind in kinds if kind not in differing]
     return (
-        f"step {line.step}: {_listed(differing)} computed again from {whence} are not those of the "
-        f"receipt{f', {_listed(same)} are' if same else ''}"
+        f"step {line.step}: {listed(differing)} computed again from {whence} are not those of the "
+        f"receipt{f', {listed(same)} are' if same else ''}"
     )
-
-
-def _listed(kinds: Sequence[str]) -> str:
-    """records, pixels and weights"""
-    *others, last = kinds
-    return f"{', '.join(others)} and {last}" if others else last
