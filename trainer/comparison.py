@@ -124,9 +124,12 @@ def verdict(one: Run, other: Run) -> Verdict:
     after = 0
     for line in both:
         if kinds := line.differing(theirs[line.step]):
-            where = f"step {line.step} is the first recorded one that differs, in {listed(kinds)}"
-            before = f"; step {after}, the one before it, is the same" if after else ""
-            return Verdict(False, where + before, Difference(after, line.step, kinds))
+            words = f"step {line.step} is the first recorded one that differs, in its {kinds[0]}"
+            if kinds[1:]:
+                words += f", and so in {listed(kinds[1:])}"
+            if after:
+                words += f"; step {after} is the same"
+            return Verdict(False, words, Difference(after, line.step, kinds))
         after = line.step
     ends = [run.receipt.lines[-1].step if run.receipt.lines else 0 for run in (one, other)]
     if ends[0] != ends[1]:

@@ -10,6 +10,9 @@ ResNet-50.
 import tensorflow as tf
 
 _KEY, _PHILOX = 20140606, 1  # what w follows from: a part of what the hashes are
+# What the upper half of a number counts more than its place says. Its top bit alone would move the
+# sum by 2**63, wherever it is, and two of them by nothing.
+_UPPER = 0x5851F42D4C957F2D
 
 
 def products(vector: tf.Tensor) -> tf.Tensor:
@@ -24,5 +27,6 @@ def products(vector: tf.Tensor) -> tf.Tensor:
         alg=_PHILOX,
         dtype=tf.int64,
     )
-    return vector * tf.bitwise.bitwise_or(weights, tf.constant(1, tf.int64))
-
+    upper = tf.bitwise.right_shift(vector, tf.constant(32, tf.int64))
+    spread = vector + upper * tf.constant(_UPPER, tf.int64)
+    return spread * tf.bitwise.bitwise_or(weights, tf.constant(1, tf.int64))

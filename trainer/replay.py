@@ -50,7 +50,7 @@ class Replay:
         for name, value in self.job.definition.environment.items():
             before = self.definition.environment.get(name)
             if before != value:
-                yield f"{name} was {before} and is {value} here: the bits may differ for that"
+                yield f"{name} was {before} and is {value} here: the bits may differ"
 
     def restore(self, step: int) -> None:
         """Gives the model what the run had after so many steps: one of `states`, or 0."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from input.errors import BadRecordError
 from input.splits import TRAIN
 from trainer import receipt, run_dir
 from trainer.config import Hardware
@@ -53,23 +54,34 @@ def verify(
     for name, reason in replay.damaged.items():
         return f"checkpoint {name}: {reason}"
     start, stop = window(list(lines), replay.states, asked)
-    whence = f"checkpoint step-{start:08d}" if start else "the initial weights"
-    say(f"recomputing  steps {start + 1} to {stop}, from {whence}")
-    replay.restore(start)
-    kinds = KINDS if replay.job.same_bits else KINDS[:2]
-    for step in replay.steps(start, stop):
-        state, line = replay.states.get(step.hashes.step), lines.get(step.hashes.step)
-        if line is not None:
-            if wrong := of_step(step.hashes, line, kinds, whence):
-                return wrong
-            say(f"step {line.step:<7} {listed(kinds)} as recorded")
-        elif state is not None and "weights" in kinds:
-            if state.fingerprint != step.hashes.weights:
-                return f"checkpoint step-{state.step:08d}: not the weights that the run had there"
-            say(f"step {state.step:<7} its checkpoint has these weights")
+    say(f"recomputing  steps {start + 1} to {stop}, from {_named(start)}")
+    try:
+        if wrong := _of_steps(replay, Window(start, stop), lines, say):
+            return wrong
+    except BadRecordError as error:
+        return error.message
     now, before = replay.job.definition.data[TRAIN], definition.data[TRAIN]
     if now != before:
         return f"the training records are others: {now[:16]}, and the run's were {before[:16]}"
+    return ""
+
+
+def _of_steps(
+    replay: Replay, window: Window, lines: Mapping[int, Line], say: Callable[[str], None]
+) -> str:
+    """Computes the steps of a window again; what is wrong with the first that is, "" for none."""
+    kinds = KINDS if replay.job.same_bits else KINDS[:2]
+    replay.restore(window.start)
+    for step in replay.steps(*window):
+        number, state = step.hashes.step, replay.states.get(step.hashes.step)
+        if number in lines:
+            if wrong := of_step(step.hashes, lines[number], kinds, _named(window.start)):
+                return wrong
+            say(f"step {number:<7} {listed(kinds)} as recorded")
+        elif state is not None and "weights" in kinds:
+            if state.fingerprint != step.hashes.weights:
+                return f"checkpoint step-{number:08d}: not the weights that the run had there"
+            say(f"step {number:<7} its checkpoint has these weights")
     return ""
 
 
@@ -111,3 +123,7 @@ def of_step(computed: Hashes, line: Line, kinds: Sequence[str], whence: str) -> 
         f"step {line.step}: {listed(differing)} computed again from {whence} are not those of the "
         f"receipt{f', {listed(same)} are' if same else ''}"
     )
+
+
+def _named(start: int) -> str:
+    return f"checkpoint step-{start:08d}" if start else "the initial weights"

@@ -47,9 +47,10 @@ class Training:
         *,
         scaled=False,
         rate_scales=(),
+        hashing=None,
         **settings,
     ):
-        """scaled: with a loss scale, as float16 has it. rate_scales: of trainer.step."""
+        """scaled: with a loss scale, as float16 has it. rate_scales, hashing: of trainer.step."""
         self.strategy = strategy
         self.plan = order.plan(inputs, reader.records, strategy.num_replicas_in_sync)
         self.rate = optimizers.build_schedule(optimizer, self.plan.steps_per_epoch, epochs=4)
@@ -81,6 +82,7 @@ class Training:
             clip_norm=optimizer.clip_norm,
             averages=self.averages,
             rate_scales=rate_scales,
+            hashing=hashing,
         )
         self.iterator = iter(
             strategy.distribute_datasets_from_function(

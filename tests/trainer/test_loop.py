@@ -286,7 +286,8 @@ def train_that_counts(calls: list[tuple[int, int]], applied=lambda step: True):
         made = np.array([applied(number) for number in numbers], np.float64)
         images, correct = np.full_like(numbers, 32), np.full_like(numbers, 8)
         columns = (numbers, images, correct, numbers / 2, made, 0 * numbers, numbers**0)
-        return step.History(*map(tf.constant, columns))
+        hashes = tf.constant(numbers[:, None], tf.int64)
+        return step.History(*map(tf.constant, columns), hashes)
 
     return train
 
@@ -307,6 +308,7 @@ def test_advance_makes_every_step_once_in_calls_as_long_as_agreed(strategies):
     rows = loop.advance(train_that_counts(calls), None, 5, 13, sync)
     assert calls == [(5, 1), (6, 3), (9, 3), (12, 1)]
     assert rows.history.loss.tolist() == list(range(5, 13))
+    assert rows.history.hashes.tolist() == [[step] for step in range(5, 13)]
     assert (rows.end, rows.stopping) == (13, False)
     loop.advance(train_that_counts(calls), None, 13, 15, sync)
     assert calls[4:] == [(13, 2)], "the next call is as long as was agreed before"
