@@ -71,12 +71,10 @@ def define(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> No
                 _DEFINE[setting.kind](setting.name, setting.default, setting.help, **where)
 
 
-def named(
-    name: str, argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS
-) -> list[str]:
-    """argv with the argument in front, that is no flag, as the flag of that name: a, b -> --name=a, b.
+def named(name: str, argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """argv with what stands in front of all flags as that flag: [x] -> [--name=x].
 
-    All that stand in front, where the flag may be given several times.
+    One argument, or as many as there are where the flag may be given several times.
     """
     program, *rest = argv
     first = list(takewhile(lambda argument: not argument.startswith("-"), rest))

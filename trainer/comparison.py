@@ -140,9 +140,7 @@ def verdict(one: Run, other: Run) -> Verdict:
     return Verdict(True, f"the same records, pixels, gradients and weights up to step {after}")
 
 
-def explain(
-    one: Run, other: Run, first: Sequence[Step], second: Sequence[Step]
-) -> Iterator[str]:
+def explain(one: Run, other: Run, first: Sequence[Step], second: Sequence[Step]) -> Iterator[str]:
     """What the same steps of two runs, computed again, say about their difference."""
     part = first_part(first, second)
     if part is None:

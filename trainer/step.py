@@ -174,16 +174,12 @@ def build_train(
 
             def whole(batch):
                 total = micro_batch.alone(batch, step, zero)
-                return finish(
-                    total, total.gradients, hashed(lambda: layout.vector(total), step)
-                )
+                return finish(total, total.gradients, hashed(lambda: layout.vector(total), step))
 
             reduced = strategy.run(whole, args=(next(iterator),))
         elif draws == 1:
             reduced = strategy.run(
-                lambda batch: reduce(
-                    micro_batch.sums(batch, step, global_micro_batch(zero)), step
-                ),
+                lambda batch: reduce(micro_batch.sums(batch, step, global_micro_batch(zero)), step),
                 args=(next(iterator),),
             )
         else:

@@ -13,6 +13,7 @@ from tests.conftest import error
 from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints
 from trainer.errors import TrainerError
+from trainer.fingerprint import fingerprint
 from trainer.loss_scale import LossScale
 from trainer.state import EvaluationResult
 

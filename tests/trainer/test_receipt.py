@@ -1,4 +1,4 @@
-"""The chain: what is added follows from what is there, and what was changed, cut or moved is named."""
+"""The chain: what is added follows from what is there; what was changed or moved is named."""
 
 import json
 from dataclasses import replace

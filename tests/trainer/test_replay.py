@@ -83,9 +83,7 @@ def test_a_step_is_computed_without_the_records_that_were_left_out_by_then(recor
     assert list(replay.states) == [5]  # the later ones are void
     replay.restore(0)
     steps = list(replay.steps(3, 8))
-    left_out = [
-        sum(part.hash == "record -1" for part in step.parts["records"]) for step in steps
-    ]
+    left_out = [sum(part.hash == "record -1" for part in step.parts["records"]) for step in steps]
     assert left_out[:2] == [0, 0]
     assert left_out[3] == 32  # step 7, whose records they are
     assert steps[0].hashes.records == lines(recorded)[3].records

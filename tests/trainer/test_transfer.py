@@ -13,6 +13,7 @@ from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, loop, run_dir, tracing
 from trainer.checkpoint import Checkpoints
 from trainer.config import Config, Hardware
+from trainer.fingerprint import fingerprint
 from trainer.transfer import Transfer, _by_place, copy, transfer
 
 

@@ -5,17 +5,15 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from input import order
-from tests.conftest import error, rewrite, vouch
+from tests.conftest import error
 from tests.input.conftest import Records
 from tests.trainer import receipts
-from tests.trainer.receipts import MODEL, PLANTED, STEPS, settings, train
+from tests.trainer.receipts import MODEL, PLANTED, settings
 from tests.trainer.test_recording import lines
 from trainer import receipt, run_dir, verify
-from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware
 from trainer.receipt import KINDS, RECEIPT_FILE, Hashes
 from trainer.replay import Replay
@@ -30,7 +28,9 @@ def verified(run, *asked, hardware=receipts.HARDWARE, **options) -> str:
 def rechained(run: Path, change) -> None:
     """Rewrites the receipt as a forger would: change(list of Hashes) -> the same, with a chain."""
     before = run_dir.identity(run_dir.load(run))
-    values = [Hashes(**{k: v for k, v in asdict(line).items() if k != "chain"}) for line in lines(run)]
+    values = [
+        Hashes(**{k: v for k, v in asdict(line).items() if k != "chain"}) for line in lines(run)
+    ]
     (run / RECEIPT_FILE).unlink()
     for hashes in change(values):
         line = receipt.chained(before, hashes)
@@ -73,9 +73,7 @@ def test_a_changed_hash_breaks_the_chain(run):
 
 
 def test_a_changed_hash_in_a_chain_made_anew_is_found_by_computing_its_step(run):
-    rechained(
-        run, lambda all: [replace(h, gradients="0" * 16) if h.step == 13 else h for h in all]
-    )
+    rechained(run, lambda all: [replace(h, gradients="0" * 16) if h.step == 13 else h for h in all])
     assert verified(run) == (
         "step 13: gradients computed again from checkpoint step-00000010 are not those of the "
         "receipt, records, pixels and weights are"
