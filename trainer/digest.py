@@ -1,10 +1,10 @@
 """A hash of many numbers inside the traced step: 64 bits, the same on any device.
 
-The sum of w[i] * x[i] modulo 2**64, with fixed random odd w: multilinear hashing (Lemire, Kaser 2014,
-arXiv:1202.4961). Integers have the same sum in any order. One number that changes always changes it,
-whichever and however little; several leave it as it was with a chance below 2**-32. It finds
-accidents, and no forger: SHA-256 has no kernel on a GPU, and to the host it would be 205 MB for
-ResNet-50.
+The sum of w[i] * x[i] modulo 2**64, with fixed random odd w: multilinear hashing (Lemire, Kaser
+2014, arXiv:1202.4961). Integers have the same sum in any order. One number that changes always
+changes it, whichever and however little; several leave it as it was with a chance below 2**-32. It
+finds accidents, and no forger: SHA-256 has no kernel on a GPU, and to the host it would be 205 MB
+for ResNet-50.
 """
 
 import tensorflow as tf

@@ -55,7 +55,8 @@ class Replay:
     def restore(self, step: int) -> None:
         """Gives the model what the run had after so many steps: one of `states`, or 0."""
         if step:
-            return self._checkpoints.load(self.states[step])
+            self._checkpoints.load(self.states[step])
+            return
         for variable, value in self._initial:
             variable.assign(value)
         transfer.transfer(self.job, self.definition)

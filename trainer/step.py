@@ -121,7 +121,7 @@ def build_train(
         return finish(total, layout.gradients(total.gradients), hashed(lambda: vector, step))
 
     def hashed(make_vector, step):
-        """Replica context: the hashes of a step's sum; int64's bits, so that a row can hold them."""
+        """Replica context: the hashes of a step's sum, as float64 of their bits, for its row."""
         found = tf.zeros([hashes], tf.int64)
         if hashing is not None and hashing.due(step):
             found = layout.hashes(make_vector(), hashing.by_tensor)
