@@ -26,6 +26,9 @@ JOINS = {
             "doctor",
             "forecast",
             "cards",
+            "recording",
+            "replay",
+            "verify",
         ),
     )
 }
@@ -42,9 +45,11 @@ LEAF_IMPORTS = {
     "trainer.optimizers": {"trainer.lars", "trainer.recipe"},
     "trainer.monitor": {"trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {
-        *("trainer.averages", "trainer.internals", "trainer.loss_scale", "trainer.run_dir"),
-        "trainer.state",
+        *("trainer.averages", "trainer.fingerprint", "trainer.internals", "trainer.loss_scale"),
+        *("trainer.run_dir", "trainer.state"),
     },
+    "trainer.comparison": {"trainer.config", "trainer.receipt", "trainer.run_dir"},
+    "trainer.fingerprint": {"trainer.internals"},
     "trainer.step": {
         *("trainer.audit", "trainer.averages", "trainer.fixed_point", "trainer.internals"),
         *("trainer.losses", "trainer.micro_batch", "trainer.state", "trainer.sums"),
@@ -55,7 +60,7 @@ LEAF_IMPORTS = {
     },
     "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.skips": {"trainer.fixed_point", "trainer.step"},
-    "trainer.sums": {"trainer.fixed_point"},
+    "trainer.sums": {"trainer.digest", "trainer.fixed_point"},
     "trainer.placement": {
         *("trainer.axes.", "trainer.internals", "trainer.micro_batch", "trainer.step"),
     },

@@ -68,7 +68,7 @@ def hashes(
     """
     rows = [_digests(seen[number]) for number in sorted(seen)]
     # Worker 0 has the first micro-batches of a step, worker 1 the next ones: in order already.
-    both = workers.gather(np.concatenate(rows)).reshape(-1, 2, 4)
+    both = workers.gather(np.concatenate(rows).tolist()).reshape(-1, 2, 4)
     records, pixels = (hashlib.sha256(both[:, i].tobytes()).hexdigest() for i in range(2))
     weights = fingerprint(model) if workers.chief else ""
     return Hashes(done, records, pixels, shown(of_sum.sum()), weights)

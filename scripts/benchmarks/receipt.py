@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +28,7 @@ from trainer.workers import strategy
 from trainer.workers.agreement import Workers
 
 CLASSES, RECORDS = 10, 512
+Due: TypeAlias = Callable[[Any], Any]  # of a Witness, or of a Hashing
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def receipt_cost(config: BenchmarkConfig, scale: int = 100) -> list[Cost]:
 
 def _cost(model: str, inputs: InputConfig, steps: int, rounds: int) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
-        dues: dict[str, Callable | None] = {"without": None, "none due": _never, "all due": _always}
+        dues: dict[str, Due | None] = {"without": None, "none due": _never, "all due": _always}
         variants = {
             name: _variant(model, inputs, due, steps, Path(folder)) for name, due in dues.items()
         }
@@ -96,7 +97,7 @@ def _cost(model: str, inputs: InputConfig, steps: int, rounds: int) -> Cost:
 
 
 def _variant(
-    name: str, inputs: InputConfig, due: Callable | None, steps: int, folder: Path
+    name: str, inputs: InputConfig, due: Due | None, steps: int, folder: Path
 ) -> Callable[[], float]:
     """Trains a new model for so many steps, in one call where no hashes are due; its seconds."""
     config = order.resolve(inputs, records_size=None)

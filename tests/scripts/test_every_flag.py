@@ -87,6 +87,7 @@ PROVED = {
     "checkpoint_every_minutes": "trainer/test_calendar.py::test_a_save_is_due_by_the_clock",
     "keep_checkpoints": "trainer/test_checkpoint.py::test_the_newest_and_the_best_are_kept",
     "check_replicas": "trainer/test_crosscheck.py",
+    "hash_every": "trainer/test_recording.py",
     "stall_seconds": "trainer/workers/test_watchdog.py",
     "start_seconds": "trainer/workers/test_watchdog.py",
     "virtual_cpus": "trainer/workers/test_strategy.py",
