@@ -33,16 +33,16 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from input import heap, internals, order
+from input import heap, order, undecodable
 from input.config import ResolvedInput
 from input.errors import InputError
 from input.native import library
 from input.native.reader import ViewReader, Windows, fits
 from input.order import EvaluationPlan, Plan
-from input.reader import Reader, blank_image
-from input.records import RecordError
+from input.reader import Reader
 from input.views import micro_batch
 from input.views.micro_batch import Slots
+from input.witness import Witness
 
 # Micro-batches read and decoded at the same time; map_fn decodes 10 images of each at once.
 PARALLEL = max(4, len(os.sched_getaffinity(0)) // 8)
@@ -66,19 +66,21 @@ def train(
     first_step: int = 0,
     worker: int = 0,
     worker_count: int = 1,
+    witness: Witness | None = None,
 ) -> tf.data.Dataset:
     """Endless micro-batches of one worker from first_step on, in the order its replicas draw them.
 
     Every pixel follows from (seed, epoch, record index). Starting at step 10**9 costs what
-    starting at step 0 does.
+    starting at step 0 does. witness: gets to see them.
     """
-    first = first_step * plan.draws_per_step * order.local_replicas(plan, worker_count)
+    draws = plan.draws_per_step * order.local_replicas(plan, worker_count)
 
     def place(draw: int) -> tuple[int, int]:
         return order.micro_batch(draw, plan, worker, worker_count)
 
-    draws = tf.data.Dataset.counter(first, dtype=tf.int64)
-    return _training(config, reader, plan, seed, draws, place)
+    first = first_step * draws
+    numbers = tf.data.Dataset.counter(first, dtype=tf.int64)
+    return _training(config, reader, plan, seed, numbers, place, first, witness, draws)
 
 
 def first_of_step(
@@ -176,11 +178,20 @@ def _training(
     seed: int,
     numbers: tf.data.Dataset,
     place: Callable[[int], tuple[int, int]],
+    first: int = 0,
+    witness: Witness | None = None,
+    draws: int = 1,
 ) -> tf.data.Dataset:
-    """The training's micro-batches of some numbers. place: number -> (step, micro-batch)."""
+    """The training's micro-batches of some numbers. place: number -> (step, micro-batch).
+
+    first: the first of the numbers, and draws: how many of them are of the same step, for the
+    witness.
+    """
 
     def contents(number: int) -> tuple[np.ndarray, np.ndarray]:
         epoch, records = order.training_records(*(at := place(number)), plan, seed)
+        if witness is not None:
+            witness.note_records(at, records)
         numbers = order.view_numbers(at[1], records, plan)
         return records, micro_batch.training_uniforms(config, seed, epoch, numbers)
 
@@ -191,7 +202,8 @@ def _training(
         )
     views = partial(micro_batch.training_views, config)
     windows = partial(micro_batch.training_windows, config)
-    return _micro_batches(numbers, contents, views, windows, reader, plan, config)
+    watch = partial(witness.watch, place=place, first=first, draws=draws) if witness else None
+    return _micro_batches(numbers, contents, views, windows, reader, plan, config, watch)
 
 
 def _micro_batches(
@@ -202,6 +214,7 @@ def _micro_batches(
     records: Reader,
     plan: Plan | EvaluationPlan,
     config: ResolvedInput,
+    watch: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
 ) -> tf.data.Dataset:
     heap.keep_freed_pages()
     reader: Reader | ViewReader = records
@@ -223,7 +236,7 @@ def _micro_batches(
             # Not from_tensors(slots): TensorFlow calls that stateful; see _read. A range is exempt.
             once = tf.data.Dataset.range(1)
             decoded = once.map(lambda _: decode(slots))
-            repaired = once.map(lambda _: decode(_without_undecodable(views, reader, slots)))
+            repaired = once.map(lambda _: decode(undecodable.left_out(views, reader, slots)))
             return decoded.ignore_errors().concatenate(repaired).take(1)
 
         batches = undecoded.interleave(
@@ -231,6 +244,8 @@ def _micro_batches(
         )
     else:
         batches = undecoded.map(as_written(decode), num_parallel_calls=PARALLEL)
+    if watch is not None:
+        batches = watch(batches)
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.enabled = False  # nothing is left to tune; 6 to 10 % of the work at 28 pixels
@@ -279,31 +294,3 @@ def _decode(
         images, labels = micro_batch.mixed(images, slots, len(reader.classes))
     columns = zip((images, labels, slots.weights), spec, strict=True)
     return tuple(tf.ensure_shape(column, each.shape) for column, each in columns)
-
-
-def _without_undecodable(views: Views, reader: Reader | ViewReader, slots: Slots) -> Slots:
-    """Slots that could not be decoded -> the same without the images that are why.
-
-    An error of any other kind is raised again when these are decoded, and stops the run.
-    """
-
-    def take_out(*columns: np.ndarray) -> Slots:
-        left = Slots(*(column.copy() for column in columns))
-        blank, size = blank_image(reader.schema)
-        for slot in np.flatnonzero(left.weights):
-            one = slice(slot, slot + 1)
-            try:
-                with tf.device("CPU:0"):  # as in tf.data; JPEG and PNG are decoded nowhere else
-                    views(Slots(*(tf.constant(column[one]) for column in left)))
-            except tf.errors.InvalidArgumentError as error:
-                bad = RecordError(f"the image cannot be decoded: {internals.reason(error)}")
-                reader.reject(int(left.records[slot]), bad)
-                left.images[slot], left.sizes[slot] = blank, size
-                left.labels[slot], left.weights[slot] = 0, 0.0
-        return left
-
-    dtypes = [column.dtype for column in slots]
-    columns = tf.numpy_function(take_out, slots, dtypes, stateful=False)  # as in _read
-    for column, before in zip(columns, slots, strict=True):
-        column.set_shape(before.shape)
-    return Slots(*columns)

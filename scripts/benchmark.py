@@ -66,6 +66,7 @@ def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     from scripts.benchmarks.gil import GIL_BENCHMARKS
     from scripts.benchmarks.input import INPUT_BENCHMARKS
     from scripts.benchmarks.reader import READER_BENCHMARKS
+    from scripts.benchmarks.receipt import RECEIPT_BENCHMARKS
     from scripts.benchmarks.step import STEP_BENCHMARKS
     from trainer.workers import strategy
 
@@ -73,7 +74,7 @@ def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
         # Two logical CPUs for every benchmark: they cannot be added once TensorFlow runs.
         strategy.make_strategy(["CPU:0", "CPU:1"], strategy.cores())
     benchmarks = STEP_BENCHMARKS | INPUT_BENCHMARKS | GIL_BENCHMARKS | READER_BENCHMARKS
-    return benchmarks[name](config)
+    return (benchmarks | RECEIPT_BENCHMARKS)[name](config)
 
 
 def _where() -> Iterator[tuple[str, str]]:

@@ -60,7 +60,8 @@ def define(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> No
             # absl's own --help lists the flags of the module that is called like the program.
             where: dict[str, Any] = {"flag_values": flag_values, "module_name": sys.argv[0]}
             if get_origin(setting.kind) is tuple:
-                flags.DEFINE_multi_string(setting.name, setting.default, setting.help, **where)
+                none = setting.default or None
+                flags.DEFINE_multi_string(setting.name, none, setting.help, **where)
             elif get_origin(setting.kind) is Literal:
                 choices = get_args(setting.kind)
                 flags.DEFINE_enum(setting.name, setting.default, choices, setting.help, **where)

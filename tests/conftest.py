@@ -123,6 +123,27 @@ def data_dir(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def recorded(data_dir, tmp_path_factory) -> Path:
+    """A run of tests.trainer.receipts with a hash of each of its 15 steps."""
+    from tests.trainer import receipts  # for those tests alone
+
+    return receipts.train(data_dir, tmp_path_factory.mktemp("recorded") / "run")
+
+
+@pytest.fixture(scope="session")
+def planted(data_dir, tmp_path_factory) -> dict[str, Path]:
+    """The same runs with one thing planted in each; by the names of receipts.PLANTED."""
+    from tests.trainer import receipts
+
+    runs = {}
+    for name, each in receipts.PLANTED.items():
+        with pytest.MonkeyPatch.context() as patch:
+            each.plant(patch)
+            runs[name] = receipts.train(data_dir, tmp_path_factory.mktemp(name) / "run")
+    return runs
+
+
 def write_section(page: Path, heading: str, lines: list[str]) -> None:
     """Replaces what stands under a heading of a Markdown page, or adds it at the end."""
     before, _, after = page.read_text().partition(f"## {heading}\n")

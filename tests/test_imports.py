@@ -28,6 +28,9 @@ JOINS = {
             "forecast",
             "cards",
             "notebook",
+            "recording",
+            "replay",
+            "verify",
         ),
     )
 }
@@ -51,9 +54,12 @@ LEAF_IMPORTS = {
     "trainer.command": {"trainer.config"},
     "trainer.monitor": {"trainer.hooks", "trainer.ledger", "trainer.run_dir", "trainer.state"},
     "trainer.checkpoint": {
-        *("trainer.averages", "trainer.findings", "trainer.internals", "trainer.loss_scale"),
+        *("trainer.averages", "trainer.findings", "trainer.fingerprint", "trainer.internals"),
+        "trainer.loss_scale",
         *("trainer.run_dir", "trainer.state"),
     },
+    "trainer.comparison": {"trainer.config", "trainer.receipt", "trainer.run_dir"},
+    "trainer.fingerprint": {"trainer.internals"},
     "trainer.step": {
         *("trainer.audit", "trainer.averages", "trainer.fixed_point", "trainer.internals"),
         *("trainer.losses", "trainer.micro_batch", "trainer.sums"),
@@ -64,7 +70,7 @@ LEAF_IMPORTS = {
     },
     "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.skips": {"trainer.fixed_point", "trainer.step"},
-    "trainer.sums": {"trainer.fixed_point"},
+    "trainer.sums": {"trainer.digest", "trainer.fixed_point"},
     "trainer.pictures.": {"trainer.findings"},
     "trainer.placement": {
         *("trainer.axes.", "trainer.internals", "trainer.micro_batch", "trainer.step"),

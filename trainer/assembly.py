@@ -45,10 +45,13 @@ class Job:
     @property
     def compare_every(self) -> int | None:
         """Steps between two comparisons of the replicas, where they must agree to the bit."""
-        run = self.config.run
-        same_bits = run.deterministic or self.devices[0].startswith("CPU")
         several = self.strategy.num_replicas_in_sync > 1
-        return run.check_replicas or None if several and same_bits else None
+        return self.config.run.check_replicas or None if several and self.same_bits else None
+
+    @property
+    def same_bits(self) -> bool:
+        """Whether a device computes the same bits each time."""
+        return self.config.run.deterministic or self.devices[0].startswith("CPU")
 
 
 def begin(
@@ -108,16 +111,7 @@ def restored(
     config = dataclasses.replace(first.config, input=inputs)
     manifests: Mapping[str, Split]
     manifests = data.manifests(config, (split,)) if arrays is None else {split: arrays}
-    if manifests[split].classes != first.classes:
-        raise InputError(
-            f"{inputs.data_dir}/{split} has other classes than the run was trained on: "
-            f"{_difference(first.classes, manifests[split].classes)}."
-        )
-    if data.image_dtype(manifests[split]) != first.image_dtype:
-        raise InputError(
-            f"{inputs.data_dir}/{split} has {data.image_dtype(manifests[split])} pixels; the "
-            f"run was trained on {first.image_dtype}."
-        )
+    _check_records(first, manifests, inputs.data_dir)
     return _assemble(config, hardware, discovery.discover(os.environ), manifests)
 
 
@@ -131,6 +125,27 @@ def network(
     with strategy.scope():
         model = new_model(first.config, inputs, len(first.classes), first.image_dtype)
     return inputs, strategy, model
+
+
+def replayed(first: RunDefinition, hardware: Hardware, *, data_dir: str) -> Job:
+    """The run of a folder, to compute steps of it again and hash each of them.
+
+    Any records of the same kind will do, so that it can be said in what they differ.
+    """
+    config = dataclasses.replace(
+        first.config,
+        input=dataclasses.replace(
+            first.config.input, data_dir=data_dir or first.config.input.data_dir
+        ),
+        run=dataclasses.replace(first.config.run, hash_every=1),
+    )
+    manifests = data.manifests(config, (TRAIN,))
+    _check_records(first, manifests, config.input.data_dir)
+    _check_decoder(first)
+    cluster = discovery.discover(os.environ)
+    job = _assemble(config, hardware, cluster, manifests, first.class_weights)
+    own = provenance.recorded(job.definition, job.model, first)
+    return dataclasses.replace(job, definition=own)
 
 
 def on_gpus(job: Job, inputs: InputConfig, gpus: int) -> Job:
@@ -201,6 +216,21 @@ def _decoded_here(inputs: ResolvedInput) -> ResolvedInput:
     """TensorFlow's decoder in place of one that was not built here."""
     decoder = inputs.decoder if library.available() else "tensorflow"
     return dataclasses.replace(inputs, decoder=decoder)
+
+
+def _check_records(first: RunDefinition, manifests: Mapping[str, Split], data_dir: str) -> None:
+    """Raises InputError for records that a run's model cannot be given."""
+    for split, manifest in manifests.items():
+        if manifest.classes != first.classes:
+            raise InputError(
+                f"{data_dir}/{split} has other classes than the run was trained on: "
+                f"{_difference(first.classes, manifest.classes)}."
+            )
+        if data.image_dtype(manifest) != first.image_dtype:
+            raise InputError(
+                f"{data_dir}/{split} has {data.image_dtype(manifest)} pixels; the run was trained "
+                f"on {first.image_dtype}."
+            )
 
 
 def _check_decoder(first: RunDefinition) -> None:

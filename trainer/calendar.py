@@ -1,11 +1,21 @@
 """When something of a run is due: by steps, or by the clock."""
 
 import time
+from typing import Any
 
 
 def due(done: int, every: int | None) -> bool:
     """Whether something that happens every so many steps happens after this one."""
     return every is not None and done % every == 0
+
+
+def hashed(step: Any, every: int, steps_per_epoch: int) -> Any:
+    """Whether the receipt gets the hashes of a step, whose number counts from 0.
+
+    Every so many steps, and at the end of each epoch, where there is a checkpoint as well. step: an
+    int, or an integer tensor.
+    """
+    return ((step + 1) % every == 0) | ((step + 1) % steps_per_epoch == 0)
 
 
 def next_stop(done: int, total: int, *periods: int | None) -> int:

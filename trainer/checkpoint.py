@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from input.foundation import durable, typed_json
@@ -23,28 +22,12 @@ from input.foundation.retry import patiently
 from trainer import findings, internals, run_dir
 from trainer.averages import Averages
 from trainer.errors import TrainerError
+from trainer.fingerprint import fingerprint
 from trainer.loss_scale import LossScale
 from trainer.state import State
 
 _STATE_FILE = "state.json"
 _DAMAGED = ".damaged"  # ends the names of checkpoints that were set aside
-
-
-def fingerprint(model: keras.Model) -> str:
-    """SHA-256 over every weight and moving statistic: dtype, shape and bytes, in model order.
-
-    States of random generators are not included: they are set again before every use.
-    """
-    return fingerprint_of(v.numpy() for v in model.variables if not internals.is_seed(v))
-
-
-def fingerprint_of(values: Iterable[np.ndarray]) -> str:
-    """SHA-256 over dtype, shape and bytes of arrays."""
-    digest = hashlib.sha256()
-    for value in values:
-        digest.update(f"{value.dtype} {value.shape}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
 
 
 class Checkpoints:
@@ -168,6 +151,18 @@ class Checkpoints:
                 "step 0."
             )
         return None
+
+    def survey(self) -> tuple[list[State], dict[str, str]]:
+        """Loads each checkpoint in turn: the sound ones by step, and why others, by name, are not.
+
+        Nothing in the run's folder is changed. The model has some other weights afterwards.
+        """
+        states, damaged = self._states()
+        reasons = {path.name: words for path, words in damaged.items()}
+        for state in states:
+            if (reason := self._damage(state) or self._load(state)) is not None:
+                reasons[self._path(state.step).name] = reason
+        return [each for each in states if self._path(each.step).name not in reasons], reasons
 
     def load(self, state: State) -> None:
         """Loads one checkpoint. Raises TrainerError where it is not here, or damaged."""

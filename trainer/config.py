@@ -136,6 +136,13 @@ class RunConfig:
         "difference stops the run and names the device. 0: never.",
         AtLeast(0),
     ] = field(default=1000, compare=False)
+    hash_every: Annotated[
+        int,
+        "Steps between two lines of receipt.jsonl: hashes of a step's records, pixels, gradients "
+        "and weights, for samestep-compare and samestep-verify. The end of an epoch gets one as "
+        "well. 0: no receipt.",
+        AtLeast(0),
+    ] = field(default=500, compare=False)
     stall_seconds: Annotated[
         float | None,
         "A step that takes longer ends the process, with the stacks of its threads. Unset: 10 "

@@ -44,6 +44,11 @@ class Incidents:
         """Whether an incident after a checkpoint went back to before it."""
         return any(state.step > each.back_to for each in self.found[state.incidents :])
 
+    def before(self, step: int) -> "Incidents":
+        """Those after which a step, whose number counts from 0, was computed for the last time."""
+        count = max((n for n, each in enumerate(self.found, 1) if each.back_to <= step), default=0)
+        return Incidents(self.found[:count])
+
 
 class RollBackError(Exception):
     """Not a fault: the run is to go on from an earlier checkpoint; its incident is in the log."""

@@ -24,6 +24,7 @@ from trainer import (
     hooks,
     incidents,
     launches,
+    recording,
     run_dir,
     step,
     tracing,
@@ -32,9 +33,10 @@ from trainer import (
 from trainer.assembly import Job
 from trainer.board import server
 from trainer.board.show import Show
-from trainer.checkpoint import Checkpoints, fingerprint
+from trainer.checkpoint import Checkpoints
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import TrainerError
+from trainer.fingerprint import fingerprint
 from trainer.hooks import Hook
 from trainer.incidents import Incidents, RollBackError
 from trainer.ledger import Ledger
@@ -124,7 +126,8 @@ def _train(
         job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
     )
     waits = Waits()
-    iterator = tracing.micro_batches(job, plan, done, waits)
+    recorder = recording.Recorder(job, plan, done, run_dir.identity(definition))
+    iterator = tracing.micro_batches(job, plan, done, waits, recorder.witness)
     trace = tracing.trace(training, iterator)
     pace = Pace(run.steps_per_call, run.stall_seconds)
     budget = job.config.input.max_bad_records
@@ -180,7 +183,7 @@ def _train(
             show.micro_batch(done)
             periods = (
                 *(run.log_every_steps, run.histogram_every, run.checkpoint_every_steps),
-                *(job.compare_every, plan.steps_per_epoch),
+                *(job.compare_every, run.hash_every, plan.steps_per_epoch),
             )
             end = calendar.next_stop(done, total_steps, *periods)
             with pipeline.naming_bad_records(reader):
@@ -192,6 +195,7 @@ def _train(
                 monitor.say(f"warning: {warning}")
             monitor.bad_records(reader.bad_records)
             show.weights(done)
+            recorder.note(done, rows.history, pace)
             if skipped := skips.note(rows.history, done):
                 say = print if workers.chief else None
                 incidents.act(skipped, before, run, plan, checkpoints.last_of_an_epoch, say)
@@ -228,8 +232,8 @@ def _train(
             if rows.stopping:
                 raise stop.preempted(done, total_steps)
         assert state is not None  # there is at least one step
-        ended = cards.end_rows(folder, state, checkpoints.best(), job.config)
-        monitor.card("finished", ended, below=cards.again(job.config))
+        rows_at_end = cards.end_rows(folder, state, checkpoints.best(), job.config)
+        monitor.card("finished", rows_at_end, below=cards.again(job.config))
     return state
 
 

@@ -21,7 +21,7 @@ UPDATE = "update"  # name scope of the optimizer: `placement` tells by it whose 
 
 
 class History(NamedTuple):
-    """One value per step, float64[steps]."""
+    """One value per step, float64[steps] but for the hashes."""
 
     loss: tf.Tensor  # mean over the images that count
     images: tf.Tensor  # images that count
@@ -30,6 +30,7 @@ class History(NamedTuple):
     applied: tf.Tensor  # 1, or 0 for a step that was skipped
     too_large: tf.Tensor  # 1 where it was skipped for finite numbers beyond the exact sum
     loss_scale: tf.Tensor  # that it was computed with; 1 but in float16
+    hashes: tf.Tensor  # int64[steps, n] of the step's sum, as Hashing says; 0 where none are due
 
 
 class Evaluation(NamedTuple):
@@ -41,6 +42,13 @@ class Evaluation(NamedTuple):
     predicted: tf.Tensor  # int64: class of the largest logit
     probability: tf.Tensor  # float64: of that class
     above: tf.Tensor  # int64: logits above the one of the true class
+
+
+class Hashing(NamedTuple):
+    """Which steps' sums are hashed, and how finely."""
+
+    due: Callable[[tf.Tensor], tf.Tensor]  # a step's number from 0, int32[] -> bool[]
+    by_tensor: bool = False  # a hash for each part of the Layout; else one for the whole sum
 
 
 class Train(Protocol):
@@ -70,6 +78,7 @@ def build_train(
     clip_norm: float = 0.0,
     averages: Averages | None = None,
     rate_scales: Sequence[float] = (),
+    hashing: Hashing | None = None,
 ) -> Train:
     """Returns train(iterator, first_step, steps) -> History, a tf.function that is traced once.
 
@@ -78,6 +87,7 @@ def build_train(
     step.
     first_step, steps: int64 tensors. averages: what each step that is applied updates.
     rate_scales: what multiplies the learning rate of each variable; none: all 1.
+    hashing: None: no sums are hashed.
     """
     loss_scale = micro_batch.loss_scale
     variables, statistics = micro_batch.variables, micro_batch.statistics
@@ -87,6 +97,7 @@ def build_train(
         optimizer.build(variables)
         accumulator: Any = sums.accumulator(layout) if draws > 1 else None
     internals.use_reduced_gradients(optimizer)
+    hashes = 0 if hashing is None else layout.parts if hashing.by_tensor else 1
     scaled = [(v, s) for v, s in zip(variables, rate_scales, strict=False) if s != 1.0]
 
     def accumulate(batch, step, draw):
@@ -102,12 +113,20 @@ def build_train(
     def clear():
         accumulator.assign(tf.zeros([layout.size], layout.dtype))
 
-    def reduce(vector):
+    def reduce(vector, step):
         """Replica context: this replica's sums -> the step's gradients, statistics, metrics."""
-        total = layout.unpack(tf.distribute.get_replica_context().all_reduce("SUM", vector))
-        return finish(total, layout.gradients(total.gradients))
+        vector = tf.distribute.get_replica_context().all_reduce("SUM", vector)
+        total = layout.unpack(vector)
+        return finish(total, layout.gradients(total.gradients), hashed(lambda: vector, step))
 
-    def finish(total, gradients):
+    def hashed(make_vector, step):
+        """Replica context: the hashes of a step's sum, as float64 of their bits, for its row."""
+        found = tf.zeros([hashes], tf.int64)
+        if hashing is not None and hashing.due(step):
+            found = layout.hashes(make_vector(), hashing.by_tensor)
+        return tf.bitcast(found, tf.float64)
+
+    def finish(total, gradients, hashes_of_sum):
         # Padded and bad slots have weight 0: the mean is over the images that are there. The factor
         # is exactly 1 for a full batch, and NaN (a skipped step) for a batch without any image.
         correction = micro_batch.images_per_step / total.weight
@@ -121,6 +140,7 @@ def build_train(
         scaled_by = tf.constant(1.0) if loss_scale is None else tf.identity(loss_scale.value)
         row = (total.loss * correction, total.weight, total.correct, norm, applied, too_large)
         row = tf.stack([tf.cast(x, tf.float64) for x in (*row, scaled_by)])
+        row = tf.concat([row, hashes_of_sum], axis=0)
         if loss_scale is not None:
             empty = total.fits & (total.weight == 0.0)
             loss_scale.update(applied, too_large | empty)
@@ -153,19 +173,19 @@ def build_train(
 
             def whole(batch):
                 total = micro_batch.alone(batch, step, zero)
-                return finish(total, total.gradients)
+                return finish(total, total.gradients, hashed(lambda: layout.vector(total), step))
 
             reduced = strategy.run(whole, args=(next(iterator),))
         elif draws == 1:
             reduced = strategy.run(
-                lambda batch: reduce(micro_batch.sums(batch, step, global_micro_batch(zero))),
+                lambda batch: reduce(micro_batch.sums(batch, step, global_micro_batch(zero)), step),
                 args=(next(iterator),),
             )
         else:
             strategy.run(clear)
             for draw in tf.range(draws):
                 strategy.run(accumulate, args=(next(iterator), step, draw))
-            reduced = strategy.run(lambda: reduce(accumulator.read_value()))
+            reduced = strategy.run(lambda: reduce(accumulator.read_value(), step))
         gradients, changes, row, applied = reduced
         # The condition stands outside the replicas: an optimizer's update calls merge_call, which
         # TensorFlow does not allow inside a replica's tf.cond.
@@ -182,10 +202,13 @@ def build_train(
         # TensorFlow keeps int32 in host memory. It would keep int64 on the GPU, and every round of
         # a loop would wait for the GPU to say whether there is another one.
         first_step, steps = tf.cast(first_step, tf.int32), tf.cast(steps, tf.int32)
-        rows = tf.TensorArray(tf.float64, steps, element_shape=[len(History._fields)])
+        numbers = len(History._fields) - 1
+        rows = tf.TensorArray(tf.float64, steps, element_shape=[numbers + hashes])
         for i in tf.range(steps):
             rows = rows.write(i, one_step(iterator, first_step + i))
-        return History(*tf.unstack(rows.stack(), axis=1))
+        table = rows.stack()
+        own = tf.bitcast(table[:, numbers:], tf.int64)
+        return History(*tf.unstack(table[:, :numbers], axis=1), own)
 
     return train
 

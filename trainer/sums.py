@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainer import fixed_point
+from trainer import digest, fixed_point
 from trainer.fixed_point import GRADIENT_BITS, STATISTIC_BITS
 
 # The last number of a vector, 1 as packed, adds up to the micro-batches that fit. It is multiplied
@@ -79,6 +79,7 @@ class Layout:
         self.dtype = tf.int64 if exact else tf.float32
         self.size = self._weights + self._others + COUNTS
         self.bytes = self.size * self.dtype.size
+        self.parts = len(gradients) + len(statistics) + 2 + COUNTS
 
     def pack(self, sums: Sums) -> tf.Tensor:
         """One micro-batch's Sums -> a vector [size]."""
@@ -109,6 +110,23 @@ class Layout:
         *statistics, loss, weight = _parts(others, [*self._statistics, scalar, scalar])
         correct = tf.cast(vector[-2], tf.int64)
         return Total(gradients, statistics, loss, weight, correct, finite, fits)
+
+    def vector(self, total: Total) -> tf.Tensor:
+        """What `alone` has given -> float32[size], its parts in the order of a sum of vectors."""
+        counts = tf.stack([tf.cast(total.correct, tf.float32), 1.0])
+        return _flat([*total.gradients, *total.statistics, total.loss, total.weight, counts])
+
+    def hashes(self, vector: tf.Tensor, by_part: bool) -> tf.Tensor:
+        """A sum of vectors [size] -> int64[parts], which add up to int64[1], the hash of it all.
+
+        The parts are those of gradients, of statistics, of loss, weight, correct and fit.
+        """
+        products = digest.products(vector)
+        if not by_part:
+            return tf.reduce_sum(products, keepdims=True)
+        numbers = [tf.TensorShape([])] * (2 + COUNTS)
+        parts = _parts(products, [*self._gradients, *self._statistics, *numbers])
+        return tf.stack([tf.reduce_sum(part) for part in parts])
 
     def gradients(self, vector: tf.Tensor) -> list[tf.Tensor]:
         """float32[..], as of a Total -> a gradient for each variable."""

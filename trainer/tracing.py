@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -10,8 +11,9 @@ import tensorflow as tf
 from input import order, pipeline
 from input.order import Plan
 from input.splits import TRAIN
+from input.witness import Witness
 from models.inspection import assigned_variables
-from trainer import crosscheck, internals, optimizers, rates, step
+from trainer import calendar, crosscheck, internals, optimizers, rates, step
 from trainer.assembly import Job
 from trainer.averages import Averages
 from trainer.config import Config, ResolvedConfig
@@ -32,8 +34,11 @@ class Training:
     train: step.Train
 
 
-def training(job: Job) -> Training:
-    """The step of a job. Raises InputError where its batch does not fit its devices."""
+def training(job: Job, hash_tensors: bool = False) -> Training:
+    """The step of a job. hash_tensors: a hash for each part of a hashed step's sum.
+
+    Raises InputError where its batch does not fit its devices.
+    """
     config = job.config
     replicas = job.strategy.num_replicas_in_sync
     plan = order.plan(config.input, job.readers[TRAIN].records, replicas)
@@ -46,6 +51,10 @@ def training(job: Job) -> Training:
             job.model, plan, config, job.definition.class_weights, loss_scale
         )
     averages = averages_of(job.model, config, job.strategy)
+    hashing, every = None, config.run.hash_every
+    if every:
+        due = partial(calendar.hashed, every=every, steps_per_epoch=plan.steps_per_epoch)
+        hashing = step.Hashing(due, hash_tensors)
     train = step.build_train(
         job.strategy,
         its_micro_batch,
@@ -58,6 +67,7 @@ def training(job: Job) -> Training:
             head=config.optimizer.head_learning_rate_scale,
             layer_decay=config.optimizer.layer_decay,
         ),
+        hashing=hashing,
     )
     return Training(plan, schedule, optimizer, its_micro_batch, averages, train)
 
@@ -105,9 +115,16 @@ def statistics(model: keras.Model, plan: Plan) -> list[keras.Variable]:
 
 
 def micro_batches(
-    job: Job, plan: Plan, first_step: int, waits: Waits | None = None
+    job: Job,
+    plan: Plan,
+    first_step: int,
+    waits: Waits | None = None,
+    witness: Witness | None = None,
 ) -> Iterator[Any]:
-    """A distributed iterator over the training micro-batches from a step on, timed by `waits`."""
+    """A distributed iterator over the training micro-batches from a step on.
+
+    They are timed by `waits`, and noted by the witness.
+    """
 
     def batches() -> tf.data.Dataset:
         return pipeline.train(
@@ -118,6 +135,7 @@ def micro_batches(
             first_step=first_step,
             worker=job.workers.index,
             worker_count=job.workers.count,
+            witness=witness,
         )
 
     return (waits or Waits()).iterator(job.strategy, batches)

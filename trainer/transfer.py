@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from models import build, published
-from trainer import assembly, checkpoint, internals, provenance, run_dir
+from trainer import assembly, internals, provenance, run_dir
 from trainer.assembly import Job
 from trainer.checkpoint import Checkpoints
 from trainer.config import RunDefinition
 from trainer.errors import TrainerError
+from trainer.fingerprint import fingerprint_of
 from trainer.state import State
 
 NAMES_SHOWN = 6
@@ -57,7 +58,7 @@ def transfer(job: Job, first: RunDefinition | None) -> Transfer | None:
         return None
     if asked == published.IMAGENET or asked.endswith(published.FILES):
         source, weights = asked, _published(job)
-        mark = checkpoint.fingerprint_of(weights.values())
+        mark = fingerprint_of(weights.values())
         whose = f"--init_weights={asked} has"
     else:
         state, theirs = _of_run(job)

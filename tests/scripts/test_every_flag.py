@@ -88,6 +88,7 @@ PROVED = {
     "on_metrics": "trainer/test_hooks.py",
     "keep_checkpoints": "trainer/test_checkpoint.py::test_the_newest_and_the_best_are_kept",
     "check_replicas": "trainer/test_crosscheck.py",
+    "hash_every": "trainer/test_recording.py",
     "stall_seconds": "trainer/workers/test_watchdog.py",
     "start_seconds": "trainer/workers/test_watchdog.py",
     "virtual_cpus": "trainer/workers/test_strategy.py",

@@ -257,3 +257,34 @@ def test_a_default_stands_on_the_line_of_its_word():
         lines = list(flags.manual(Tripod, width, flag_values))
         assert sum("default: " in line for line in lines) == 4
         assert "\N{NO-BREAK SPACE}" not in "".join(lines)
+
+
+@dataclass(frozen=True)
+class Album:
+    """Pictures."""
+
+    pages: Annotated[tuple[str, ...], "Files of pages."] = ()
+    cover: Annotated[str, "File of the cover."] = ""
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "pages", "cover"),
+    [
+        ("pages", [], (), ""),
+        ("pages", ["a", "b,c", "--cover=d"], ("a", "b,c"), "d"),
+        ("pages", ["a", "--pages=b"], ("a", "b"), ""),
+        ("cover", ["d", "--pages=a", "--pages=b"], ("a", "b"), "d"),
+    ],
+)
+def test_what_stands_in_front_is_of_one_flag(name, arguments, pages, cover):
+    flag_values = FlagValues()
+    flags.define(Album, flag_values)
+    flags.parse(flags.named(name, ["program", *arguments], flag_values), flag_values)
+    assert flags.read(Album, flag_values) == Album(pages, cover)
+
+
+def test_a_flag_that_is_given_once_takes_one_argument():
+    flag_values = FlagValues()
+    flags.define(Album, flag_values)
+    with pytest.raises(flags.FlagError, match="^'e' is not a flag"):
+        flags.parse(flags.named("cover", ["program", "d", "e"], flag_values), flag_values)

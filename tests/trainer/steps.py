@@ -47,9 +47,10 @@ class Training:
         *,
         scaled=False,
         rate_scales=(),
+        hashing=None,
         **settings,
     ):
-        """scaled: with a loss scale, as float16 has it. rate_scales: of trainer.step."""
+        """scaled: with a loss scale, as float16 has it. rate_scales, hashing: of trainer.step."""
         self.strategy = strategy
         self.plan = order.plan(inputs, reader.records, strategy.num_replicas_in_sync)
         self.rate = optimizers.build_schedule(optimizer, self.plan.steps_per_epoch, epochs=4)
@@ -81,6 +82,7 @@ class Training:
             clip_norm=optimizer.clip_norm,
             averages=self.averages,
             rate_scales=rate_scales,
+            hashing=hashing,
         )
         self.iterator = iter(
             strategy.distribute_datasets_from_function(
@@ -143,6 +145,7 @@ def train_that_counts(calls: list[tuple[int, int]], applied=lambda step: True):
         made = np.array([applied(number) for number in numbers], np.float64)
         images, correct = np.full_like(numbers, 32), np.full_like(numbers, 8)
         columns = (numbers, images, correct, numbers / 2, made, 0 * numbers, numbers**0)
-        return step.History(*map(tf.constant, columns))
+        hashes = tf.constant(numbers[:, None], tf.int64)
+        return step.History(*map(tf.constant, columns), hashes)
 
     return train

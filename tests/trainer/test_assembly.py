@@ -15,8 +15,8 @@ from input.native import library
 from tests.conftest import CLASSES, THREADS, error, rewrite
 from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, optimizers, run_dir, tracing
-from trainer.checkpoint import fingerprint
 from trainer.config import Hardware, ResolvedConfig, ResolvedRun
+from trainer.fingerprint import fingerprint
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.trainer.steps import INPUT, Training, build, plain
-from trainer.checkpoint import fingerprint
+from trainer.fingerprint import fingerprint
 
 INPUTS = replace(INPUT, image_size=8)
 

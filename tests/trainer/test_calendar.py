@@ -1,6 +1,7 @@
 """When something of a run is due."""
 
 import pytest
+import tensorflow as tf
 
 from trainer import calendar
 
@@ -14,6 +15,12 @@ def test_a_save_is_due_by_the_clock(monkeypatch):
     assert not never.due()
     clock.restart()
     assert not clock.due()
+
+
+@pytest.mark.parametrize("number", [int, tf.constant])
+def test_steps_are_hashed_every_so_often_and_at_the_end_of_an_epoch(number):
+    found = [step for step in range(12) if calendar.hashed(number(step), 4, 6)]
+    assert found == [3, 5, 7, 11]
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,7 @@ def test_advance_makes_every_step_once_in_calls_as_long_as_agreed(strategies):
     rows = loop.advance(train_that_counts(calls), None, 5, 13, sync, Ledger())
     assert calls == [(5, 1), (6, 3), (9, 3), (12, 1)]
     assert rows.history.loss.tolist() == list(range(5, 13))
+    assert rows.history.hashes.tolist() == [[step] for step in range(5, 13)]
     assert (rows.end, rows.stopping) == (13, False)
     loop.advance(train_that_counts(calls), None, 13, 15, sync, Ledger())
     assert calls[4:] == [(13, 2)], "the next call is as long as was agreed before"

@@ -25,14 +25,19 @@ CASES = [  # All others: test_invariance.py.
 
 @pytest.mark.parametrize(("name", "optimizer", "precision"), CASES)
 def test_replicas_do_not_change_a_bit(strategies, reader, name, optimizer, precision):
-    """20 steps over four epochs, augmented: weights, slots, statistics and losses."""
+    """20 steps over four epochs, augmented: weights, slots, statistics, losses and hashes."""
     runs = {}
     for replicas, strategy in strategies.items():
         keras.backend.clear_session()
         size = 16 if name == "cnn" else 32  # bfloat16 is emulated, and slow, on most CPUs
         inputs = replace(INPUT, image_size=size)
         training = Training(
-            strategy, reader, build(name, precision, size), OPTIMIZERS[optimizer], inputs
+            strategy,
+            reader,
+            build(name, precision, size),
+            OPTIMIZERS[optimizer],
+            inputs,
+            hashing=step.Hashing(lambda step: step % 3 == 0),
         )
         history = [training.run(0, 13), training.run(13, 7)]
         assert training.train.experimental_get_tracing_count() == 1
@@ -43,6 +48,8 @@ def test_replicas_do_not_change_a_bit(strategies, reader, name, optimizer, preci
                 np.testing.assert_array_equal(ours, theirs, field)
         assert_same(runs[1][0], runs[replicas][0])
     assert all(history.applied.all() for history in runs[1][1])
+    hashes = np.concatenate([history.hashes[:, 0] for history in runs[1][1]])
+    assert np.flatnonzero(hashes).tolist() == list(range(0, 20, 3))
 
 
 EVERY = [(name, precision) for name in TABLE for precision in POLICIES]

@@ -11,7 +11,8 @@ from trainer.step import History
 def history(applied: list[int], too_large: int = 0) -> History:
     made = np.array(applied, np.float64)
     there = np.ones_like(made)
-    return History(made, there, made, made, made, (1 - made) * too_large, there)
+    no_hashes = np.zeros([len(made), 0], np.int64)
+    return History(made, there, made, made, made, (1 - made) * too_large, there, no_hashes)
 
 
 def test_an_epoch_of_skipped_steps_ends_the_run():

@@ -11,6 +11,7 @@ from input import pipeline
 from models.layers import FusedBatchNorm, Pixels
 from tests.conftest import CLASSES
 from tests.trainer.steps import INPUT, Training, assert_same, plain, plain_model
+from trainer import step
 
 
 @pytest.mark.parametrize("micro_batch_size", [8, 32], ids=["V=4", "V=1"])
@@ -124,3 +125,48 @@ def test_moving_statistics_are_the_mean_over_micro_batches(strategies, reader):
     ):
         expected = momentum * before + (1 - momentum) * batch
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", ["exact", "fast"])
+@pytest.mark.parametrize("micro_batches", [1, 2, 4])
+def test_hashes_change_nothing_and_are_of_the_step_s_sum(
+    strategies, reader, micro_batches, reduction
+):
+    """On two replicas, or one for a step of one micro-batch, with and without an accumulator."""
+    inputs = replace(INPUT, micro_batch_size=32 // micro_batches)
+    strategy = strategies[min(2, micro_batches)]
+
+    def trained(hashing):
+        settings = {"reduction": reduction, "hashing": hashing}
+        training = Training(strategy, reader, poisoned_model, plain(), inputs, **settings)
+        return training, training.run(0, 3)
+
+    alone, without = trained(None)
+    assert without.hashes.shape == (3, 0)
+    whole, hashed = trained(step.Hashing(lambda step: step != 1))
+    assert [bool(each) for each in hashed.hashes[:, 0]] == [True, False, True]
+    finely, by_tensor = trained(step.Hashing(lambda step: step == 2, by_tensor=True))
+    assert by_tensor.hashes.shape == (3, whole.micro_batch.layout.parts)
+    assert by_tensor.hashes.sum(axis=1).tolist() == [0, 0, hashed.hashes[2, 0]]
+    for other, history in ((whole, hashed), (finely, by_tensor)):
+        assert_same(alone.state(), other.state())
+        for name in step.History._fields[:-1]:
+            np.testing.assert_array_equal(getattr(without, name), getattr(history, name), name)
+
+
+def test_the_hash_is_that_of_the_micro_batches_added_up(strategies, reader):
+    training = Training(
+        strategies[2], reader, poisoned_model, plain(), hashing=step.Hashing(lambda step: step == 0)
+    )
+    layout, zero = training.micro_batch.layout, tf.constant(0, tf.int64)
+
+    @tf.function
+    def vector(batch, number):
+        own = training.micro_batch.sums
+        each = strategies[2].run(lambda: own(batch, zero, number))
+        return strategies[2].experimental_local_results(each)[0]
+
+    batches = pipeline.train(INPUT, reader, training.plan, seed=5).take(training.plan.micro_batches)
+    vectors = [vector(each, tf.constant(n, tf.int64)) for n, each in enumerate(batches)]
+    expected = layout.hashes(tf.add_n(vectors), by_part=False).numpy()[0]
+    assert training.run(0, 1).hashes.tolist() == [[expected]]

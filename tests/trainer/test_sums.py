@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainer import sums
 from trainer.sums import Layout, Sums
 
 GRADIENTS = [(3, 3, 3, 8), (8,), (), (0,), (8, 5)]
@@ -110,3 +111,28 @@ def test_gradients_of_16_bits_are_summed_as_float32():
     assert total.fits
     for ours, half in zip(once.gradients(total.gradients), halves, strict=True):
         np.testing.assert_array_equal(ours, tf.cast(half, tf.float32))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_hashes_of_all_parts_add_up_to_the_hash_of_the_sum(exact):
+    """And another number in one part changes the hash of that part alone."""
+    ours = layout(exact)
+    vector = tf.add_n([ours.pack(some(seed)) for seed in range(4)])
+    whole, parts = ours.hashes(vector, False).numpy(), ours.hashes(vector, True).numpy()
+    assert (whole.shape, parts.shape) == ((1,), (ours.parts,))
+    assert parts.sum() == whole[0]
+    sizes = [int(np.prod(shape)) for shape in [*GRADIENTS, *STATISTICS, *[()] * 4]]
+    ends = np.cumsum(sizes)
+    assert ends[-1] == ours.size
+    for part, (size, end) in enumerate(zip(sizes, ends, strict=True)):
+        if size:
+            other = vector.numpy()
+            other[end - 1] += 1
+            found = ours.hashes(tf.constant(other), True).numpy()
+            assert np.flatnonzero(found != parts).tolist() == [part]
+
+
+def test_a_step_of_one_micro_batch_has_the_vector_that_it_would_add():
+    given = some(0)
+    ours = layout(exact=False, micro_batches=1)
+    np.testing.assert_array_equal(ours.vector(sums.alone(given)), ours.pack(given))

@@ -11,8 +11,9 @@ from models.config import ModelConfig
 from tests.conftest import error
 from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, loop, run_dir, tracing
-from trainer.checkpoint import Checkpoints, fingerprint
+from trainer.checkpoint import Checkpoints
 from trainer.config import Config, Hardware
+from trainer.fingerprint import fingerprint
 from trainer.transfer import Transfer, _by_place, copy, transfer
 
 
