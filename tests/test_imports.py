@@ -26,6 +26,7 @@ JOINS = {
             "doctor",
             "forecast",
             "cards",
+            *(f"checks.{name}" for name in ("early", "reading", "feeding")),
         ),
     )
 }
@@ -34,6 +35,10 @@ JOINS = {
 LEAF_IMPORTS = {
     "trainer.audit": {"trainer.axes.", "trainer.internals"},
     "trainer.axes.": {"trainer.axes."},
+    "trainer.checks.": {
+        *("trainer.checks.", "trainer.run_dir"),
+        *("trainer.workers.discovery", "trainer.workers.nvidia"),
+    },
     "trainer.config": {"input.config", "models.config", "trainer.recipe"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},

@@ -12,6 +12,7 @@ from trainer.workers.discovery import Cluster
 
 CHECK = "workers"
 SLURM_TASKS, SLURM_STEP_TASKS = "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"
+ALONE = Cluster(("",), 0)
 # What the system says to the own address -> what that means.
 _REFUSED: dict[int, tuple[Verdict, str]] = {
     errno.EADDRINUSE: (
@@ -31,8 +32,8 @@ _REFUSED: dict[int, tuple[Verdict, str]] = {
 }
 
 
-def examine(environ: Mapping[str, str]) -> tuple[Finding, int]:
-    """What is found, and the number of workers.
+def examine(environ: Mapping[str, str]) -> tuple[Finding, Cluster]:
+    """What is found, and the workers; one where they cannot be known.
 
     Opens the own port for a moment, which says whether it is free and of this machine; connects to
     nobody.
@@ -40,16 +41,21 @@ def examine(environ: Mapping[str, str]) -> tuple[Finding, int]:
     try:
         cluster = discovery.discover(environ)
     except TrainerError as error:
-        return wrong(CHECK, error), 1
+        return wrong(CHECK, error), ALONE
     count = len(cluster.addresses)
     if count == 1:
-        return _alone(environ), 1
+        return _alone(environ), cluster
     problem = _names(cluster) or _loopback(cluster)
     if problem:
-        return Finding(CHECK, "wrong", problem), count
+        return Finding(CHECK, "wrong", problem), cluster
     own = f"worker {cluster.index} of {count}, at {cluster.addresses[cluster.index]}"
     verdict, said = _own_port(cluster)
-    return Finding(CHECK, verdict, f"{own}{said}"), count
+    return Finding(CHECK, verdict, f"{own}{said}"), cluster
+
+
+def machines(cluster: Cluster) -> int:
+    """How many there are, by their names."""
+    return len({address.rpartition(":")[0] for address in cluster.addresses})
 
 
 def _alone(environ: Mapping[str, str]) -> Finding:
@@ -73,9 +79,11 @@ def _names(cluster: Cluster) -> str:
     """The first worker whose name has no address."""
     for number, address in enumerate(cluster.addresses):
         host, port = _host_and_port(address)
+        if not 0 < port < 2**16:
+            return f"worker {number} is at {address}, and ports go from 1 to 65535. Correct it"
         try:
             socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, OverflowError, UnicodeError) as error:
+        except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             return (
                 f"worker {number} is at {address}, and no such address is known here: {reason}. "

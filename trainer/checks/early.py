@@ -31,8 +31,8 @@ class Early:
         yield from versions.examine()
         found, workers = cluster.examine(self._environ)
         yield found
-        yield machine.clock(workers)
-        yield machine.shared_memory(workers)
+        yield machine.clock(cluster.machines(workers))
+        yield machine.shared_memory(len(workers.addresses))
         yield _decoder(self._config.input.decoder)
         if self._config.run.run_dir:
             yield from space.examine(self._config.run.run_dir)

@@ -16,8 +16,8 @@ TIME_ERROR = 5  # adjtimex(2): nothing synchronises the clock
 OFTEN_WRITTEN = "%Y-%m-%d %H:%M"
 
 
-def clock(workers: int, now: float | None = None) -> Finding:
-    """Whether the clock can be right, and is kept so where workers compare their times by it."""
+def clock(machines: int, now: float | None = None) -> Finding:
+    """Whether the clock can be right, and is kept so where a run has several."""
     now = time.time() if now is None else now
     written = Path(__file__).stat().st_mtime
     shown = time.strftime(OFTEN_WRITTEN, time.localtime(now))
@@ -32,14 +32,17 @@ def clock(workers: int, now: float | None = None) -> Finding:
     synchronised = ctypes.CDLL(None).adjtimex((ctypes.c_long * 64)()) != TIME_ERROR
     if synchronised:
         return Finding("clock", "ok", f"{shown}, kept by NTP")
-    if workers > 1:
+    if machines > 1:
         return Finding(
             "clock",
             "warning",
-            f"{shown}, and the kernel says that nothing synchronises it: the lines of {workers} "
-            "workers will not be in order. Start an NTP service on each: timedatectl set-ntp true",
+            f"{shown}, and the kernel says that nothing synchronises it: the lines of "
+            f"{machines} machines will not be in order. Start an NTP service on each: "
+            "timedatectl set-ntp true",
         )
-    return Finding("clock", "ok", f"{shown}; nothing synchronises it, which one worker can do with")
+    return Finding(
+        "clock", "ok", f"{shown}; nothing synchronises it, which one machine can do with"
+    )
 
 
 def shared_memory(workers: int, folder: Path = SHARED_MEMORY) -> Finding:

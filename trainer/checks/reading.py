@@ -103,8 +103,11 @@ def _judged(
     )
     if not found.bad:
         return Finding(split, "ok", shown)
-    more = f" {len(found.bad) - 1} more are bad." if len(found.bad) > 1 else ""
-    what = f"of {found.records} records that were read {len(found.bad)} bad. {found.bad[0]}{more}"
-    if len(found.bad) > allowed:
-        return Finding(split, "wrong", f"{what} samestep-records verify lists all of them")
-    return Finding(split, "warning", f"{what} --max_bad_records={allowed} allows them")
+    count = len(found.bad)
+    what = f"{count} of {found.records} records read {'are' if count > 1 else 'is'} bad"
+    if count <= allowed:
+        return Finding(
+            split, "warning", f"{what}, which --max_bad_records={allowed} allows: {found.bad[0]}"
+        )
+    list_all = f"samestep-records verify --dir={manifest.folder} lists all"
+    return Finding(split, "wrong", f"{what}: {found.bad[0]} {list_all}")
