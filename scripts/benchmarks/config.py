@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from input.foundation.settings import AtLeast, check
 from trainer.errors import TrainerError
 
-NAMES = ("loop", "fit", "exact", "step", "input", "gil", "reader", "start", "index", "gpu")
+NAMES: tuple[str, ...] = ("loop", "fit", "exact", "step", "batching", "input", "gil", "reader")
+NAMES += ("start", "index", "gpu")
 ON_CPU = NAMES[:-1]
 
 
@@ -21,6 +22,7 @@ class BenchmarkConfig:
             "fit",
             "exact",
             "step",
+            "batching",
             "input",
             "gil",
             "reader",
@@ -30,7 +32,8 @@ class BenchmarkConfig:
         ],
         "all: all but gpu; loop: the real loop against the traced step alone; fit: the step "
         "against Keras fit; exact: the exact sum against float32 sums on ResNet-50; step: "
-        "ResNet-50 in each precision against Keras fit and a bare forward and backward; input: the "
+        "ResNet-50 in each precision against Keras fit and a bare forward and backward; batching: "
+        "micro-batches that the pipeline makes against a batch that is cut later; input: the "
         "pipeline against TensorFlow idioms and decoding alone; gil: how long a reading thread "
         "holds Python's lock, and what more threads give; reader: records in random order against "
         "others; start: at step 10**9 against step 0; index: memory and time of 10**4 to 10**8 "

@@ -42,9 +42,10 @@ def draw(axis: str, series: Sequence[Series]) -> bytes:
         axes.minorticks_off()
         axes.set(xlabel=axis.replace("_", " "), title=title)
         axes.grid(alpha=0.3)
-    right.set_ylim(bottom=0)
+    fastest = max(point.images_per_second for each in series for point in each.points)
+    right.set_ylim(0, 1.1 * fastest)
     if len(series) > 1:
-        left.legend(title=None, fontsize="small")
+        left.legend(fontsize="small")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=120)
     return png.getvalue()
