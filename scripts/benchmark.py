@@ -63,6 +63,7 @@ def benchmark(config: BenchmarkConfig) -> None:
 def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     """One benchmark's rows."""
     quiet_tensorflow()
+    from scripts.benchmarks.batching import BATCHING_BENCHMARKS
     from scripts.benchmarks.gil import GIL_BENCHMARKS
     from scripts.benchmarks.input import INPUT_BENCHMARKS
     from scripts.benchmarks.reader import READER_BENCHMARKS
@@ -73,8 +74,15 @@ def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     if name in ON_CPU:
         # Two logical CPUs for every benchmark: they cannot be added once TensorFlow runs.
         strategy.make_strategy(["CPU:0", "CPU:1"], strategy.cores())
-    benchmarks = STEP_BENCHMARKS | INPUT_BENCHMARKS | GIL_BENCHMARKS | READER_BENCHMARKS
-    return (benchmarks | RECEIPT_BENCHMARKS)[name](config)
+    benchmarks = (
+        STEP_BENCHMARKS
+        | BATCHING_BENCHMARKS
+        | INPUT_BENCHMARKS
+        | GIL_BENCHMARKS
+        | READER_BENCHMARKS
+        | RECEIPT_BENCHMARKS
+    )
+    return benchmarks[name](config)
 
 
 def _where() -> Iterator[tuple[str, str]]:

@@ -67,6 +67,7 @@ def define(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> No
                 flags.DEFINE_enum(setting.name, setting.default, choices, setting.help, **where)
             elif get_origin(setting.kind) is Union:
                 parser = _NumberOrWord(get_args(get_args(setting.kind)[1]))
+                where["serializer"] = flags.ArgumentSerializer()
                 flags.DEFINE(parser, setting.name, setting.default, setting.help, **where)
             else:
                 _DEFINE[setting.kind](setting.name, setting.default, setting.help, **where)
@@ -128,6 +129,12 @@ def read(config_type: type[Config], flag_values: flags.FlagValues = flags.FLAGS)
         value = flag_values[setting.name].value
         values[setting.name] = tuple(value or ()) if get_origin(setting.kind) is tuple else value
     return config_type(**values)
+
+
+def given(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """A dataclass's flags that the command line or a flagfile sets, as one types them."""
+    names = [setting.name for group in _groups(config_type) for setting in settings(group)]
+    return [flag_values[name].serialize() for name in names if flag_values[name].present]
 
 
 def manual(

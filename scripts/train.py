@@ -4,6 +4,7 @@ samestep-train --data_dir=DATA --run_dir=RUN --model=cnn --global_batch_size=64 
 """
 
 import dataclasses
+import json
 import os
 import resource
 import subprocess
@@ -14,6 +15,7 @@ from typing import NoReturn
 
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
+from trainer.checks.finding import EXIT_CODES
 from trainer.config import Config, Hardware
 
 
@@ -48,7 +50,7 @@ def _with_largest_micro_batch(config: Config, hardware: Hardware) -> Config:
 
 def _why_not(micro_batch_size: int) -> str:
     """Makes one step with the flags of this process in another one; why that failed, or ""."""
-    own = [f"--micro_batch_size={micro_batch_size}", "--run_dir="]
+    own = [f"--micro_batch_size={micro_batch_size}", "--run_dir=", "--checks=run", "--json"]
     tried = subprocess.run(
         [sys.executable, "-m", "scripts.doctor", *sys.argv[1:], *own],
         stdin=subprocess.DEVNULL,
@@ -57,11 +59,18 @@ def _why_not(micro_batch_size: int) -> str:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         preexec_fn=_within_this_memory,
     )
-    if tried.returncode == 0:
+    if tried.returncode in (EXIT_CODES["ok"], EXIT_CODES["warning"]):
         return ""
     lines = tried.stderr.strip().splitlines() or ["it was killed"]
     said = next((line for line in lines if line.startswith("error: ")), lines[-1])
-    if tried.returncode == 2 and "memory" not in said.lower() and "OOM" not in said:
+    if tried.returncode == EXIT_CODES["wrong"] and tried.stdout:
+        checks = json.loads(tried.stdout)["checks"]
+        said = next(each["found"] for each in checks if each["verdict"] == "wrong")
+    if (
+        tried.returncode == EXIT_CODES["wrong"]
+        and "memory" not in said.lower()
+        and "OOM" not in said
+    ):
         from trainer.errors import TrainerError
 
         raise TrainerError(said.removeprefix("error: "))

@@ -31,6 +31,7 @@ JOINS = {
             "recording",
             "replay",
             "verify",
+            *(f"checks.{name}" for name in ("early", "reading", "feeding")),
         ),
     )
 }
@@ -40,6 +41,10 @@ LEAF_IMPORTS = {
     "trainer.audit": {"trainer.axes.", "trainer.internals"},
     "trainer.axes.": {"trainer.axes."},
     "trainer.findings": {"trainer.run_dir", "trainer.state"},
+    "trainer.checks.": {
+        *("trainer.checks.", "trainer.run_dir"),
+        *("trainer.workers.discovery", "trainer.workers.nvidia"),
+    },
     "trainer.config": {"input.config", "models.config", "trainer.recipe"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},

@@ -213,8 +213,16 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Examination:
-    """What samestep-doctor does beside its usual checks."""
+    """What samestep-doctor looks at, and how it says what it has found."""
 
+    checks: Annotated[
+        Literal["all", "run"],
+        "all: versions, workers, clock, disks, records and rates too; run: only what the run's "
+        "settings, its devices and one step tell.",
+    ] = "all"
+    json: Annotated[
+        bool, "One JSON object on stdout, {verdict, checks: [{check, verdict, found}, ..]}."
+    ] = False
     trace_gpus: Annotated[
         int,
         "GPUs, here or not, to trace the step for: operations that would not run there, kernels, "

@@ -1,59 +1,115 @@
 """What can be known about a run before it starts, found out in order."""
 
+import time
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from input import pipeline
-from input.manifest import Manifest
+from input.foundation.errors import UserError
 from input.splits import TRAIN
 from models import pixels
 from trainer import assembly, audit, gpus, links, placement, run_dir, tracing, transfer
 from trainer.assembly import Job
-from trainer.config import Config, Hardware
+from trainer.checks import feeding, space
+from trainer.checks.finding import Finding, wrong
+from trainer.config import Config, Examination, Hardware
 from trainer.errors import TrainerError
 from trainer.sums import Layout
+from trainer.tracing import Training
+from trainer.workers import strategy
+
+NOTHING = Examination(checks="run")
 
 
-def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator[tuple[str, str]]:
-    """Yields (check, what was found); raises the error of the first check that fails.
+def examine(
+    config: Config,
+    hardware: Hardware,
+    examination: Examination = NOTHING,
+    read_per_second: float | None = None,
+) -> Iterator[Finding]:
+    """Yields what is found, up to the first that is wrong; without records only the devices.
 
-    trace_gpus: GPUs, here or not, to trace the step for; 0 leaves that out.
-    Makes one step. Nothing is written: a run's folder is only compared.
+    read_per_second: records, as trainer.checks.reading has measured; None: not known. Makes one
+    step, and more where rates are measured. Nothing is written: a run's folder is only compared.
     """
+    begun: list[str] = []  # the check that is being made stands last
+    try:
+        yield from _examine(config, hardware, examination, read_per_second, begun)
+    except UserError as error:
+        yield wrong(begun[-1], error)
+
+
+def _examine(
+    config: Config,
+    hardware: Hardware,
+    examination: Examination,
+    read_per_second: float | None,
+    begun: list[str],
+) -> Iterator[Finding]:
+    def ok(found: str) -> Finding:
+        return Finding(begun[-1], "ok", found)
+
     if hardware.virtual_cpus is None:
-        yield from gpus.examine()  # before TensorFlow starts them: one that it cannot use ends it
+        begun.append("driver")
+        for check, found in gpus.examine():  # before TensorFlow starts them: one may end it
+            yield Finding(check, "ok", found)
+    begun.append("devices")
+    if not config.input.data_dir:
+        asked = (hardware.virtual_cpus, hardware.gpus, hardware.virtual_gpus)
+        devices = ", ".join(strategy.device_names(*asked))
+        yield ok(f"{devices}; with --data_dir the model and its step are looked at too")
+        return
     first = run_dir.find(config.run.run_dir) if config.run.run_dir else None
     job = assembly.begin(config, hardware, first)
-    yield "devices", f"{', '.join(job.devices)} ({job.definition.environment['device']})"
-    for split, manifest in job.manifests.items():
-        assert isinstance(manifest, Manifest)  # a command has no arrays
-        found = f"{manifest.records} records, {len(manifest.shards)} shards"
-        yield split, f"{found}, {len(manifest.classes)} classes, {manifest.fingerprint[:16]}"
+    yield ok(f"{', '.join(job.devices)} ({job.definition.environment['device']})")
+    begun.append("run")
     if first is not None:
-        yield "run", f"{config.run.run_dir} holds this run"
+        yield ok(f"{config.run.run_dir} holds this run")
     elif transferred := transfer.transfer(job, first):
-        yield from transferred.rows()
+        for check, found in transferred.rows():
+            yield Finding(check, "ok", found)
+    begun.append("batch")
     training = tracing.training(job)
     plan, train = training.plan, training.train
-    yield "batch", f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step"
-    yield "pixels", pixels.shown(job.model)
+    yield ok(f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step")
+    begun.append("pixels")
+    yield ok(pixels.shown(job.model))
     if job.strategy.num_replicas_in_sync > 1:
-        yield "all-reduce", _all_reduce(job, training.micro_batch.layout, hardware)
+        begun.append("all-reduce")
+        yield ok(_all_reduce(job, training.micro_batch.layout, hardware))
+    begun.append("audit")
     iterator = tracing.micro_batches(job, plan, first_step=0)
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
     walked = audit.audit(tracing.trace(training, iterator), job.model)
-    yield (
-        "audit",
+    yield ok(
         f"{walked.operations} operations from the pipeline to {', '.join(walked.layers)}, none of "
-        f"which reshapes the batch, on {walked.draws} replica{'s' * (walked.draws > 1)}",
+        f"which reshapes the batch, on {walked.draws} replica{'s' * (walked.draws > 1)}"
     )
+    begun.append("step")
+    start = time.perf_counter()
     with pipeline.naming_bad_records(job.readers[TRAIN]):
         history = train(iterator, zero, one)
-    yield "step", f"loss {float(history.loss[0]):.4f} on {int(history.images[0])} images"
-    if trace_gpus:
+    yield ok(f"loss {float(history.loss[0]):.4f} on {int(history.images[0])} images")
+    if examination.checks == "all":
+        seconds = time.perf_counter() - start
+        with pipeline.naming_bad_records(job.readers[TRAIN]):
+            rates = feeding.measure(job, training, seconds, read_per_second)
+        yield feeding.judge(rates, strategy.cores())
+        if config.run.run_dir:
+            kept = config.run.keep_checkpoints
+            yield space.checkpoints(config.run.run_dir, _checkpoint_bytes(job, training), kept)
+    if examination.trace_gpus:
+        begun.append("gpus")
         inputs = config.input if first is None else job.config.input
-        yield "gpus", _on_gpus(assembly.on_gpus(job, inputs, trace_gpus))
+        yield ok(_on_gpus(assembly.on_gpus(job, inputs, examination.trace_gpus)))
+
+
+def _checkpoint_bytes(job: Job, training: Training) -> int:
+    variables = [*job.model.variables, *training.optimizer.variables]
+    if training.averages:
+        variables += training.averages.layer.variables
+    return sum(tf.size(v.value).numpy().item() * tf.as_dtype(v.dtype).size for v in variables)
 
 
 def _on_gpus(job: assembly.Job) -> str:

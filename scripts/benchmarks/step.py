@@ -43,8 +43,8 @@ OPTIMIZER = optimizers.resolve(
 
 def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]:
     """The real loop with its metrics, events and lines against the traced step alone: cnn."""
-    setup = _Setup(_cpus(2), InputConfig(global_batch_size=64, micro_batch_size=32, image_size=28))
-    train, iterator = setup.step(lambda: _build("cnn", 28))
+    setup = Setup(cpus(2), InputConfig(global_batch_size=64, micro_batch_size=32, image_size=28))
+    train, iterator = setup.step(lambda: network("cnn", 28))
     sync = Sync(Workers(setup.strategy), Pace(steps_per_call=20, stall_seconds=None))
     sync.steps, ledger = 20, Ledger()
     with tempfile.TemporaryDirectory() as folder, Monitor(Path(folder), steps, steps, 0) as monitor:
@@ -54,18 +54,18 @@ def loop_overhead(config: BenchmarkConfig, steps: int = 100) -> list[Comparison]
                 rows = loop.advance(train, iterator, first, first + 20, sync, ledger)
                 monitor.training(rows.end, summary(rows, setup.schedule) | ledger.line())
 
-        variants = {"loop": _timed(real), "step": _timed(_call(train, iterator, steps))}
+        variants = {"loop": timed(real), "step": timed(call(train, iterator, steps))}
         rates = measure_in_turn(setup.plan.images_per_step * steps, config.rounds, variants)
     return [compare("cnn, 28 px, 2 virtual CPUs", rates, "loop", "step")]
 
 
 def against_fit(config: BenchmarkConfig, steps: int = 200) -> list[Comparison]:
     """The exact step against Keras fit: the same tiny layers, batch, optimizer and replicas."""
-    setup = _Setup(_cpus(2), InputConfig(global_batch_size=32, micro_batch_size=16, image_size=8))
-    train, iterator = setup.step(_tiny)
+    setup = Setup(cpus(2), InputConfig(global_batch_size=32, micro_batch_size=16, image_size=8))
+    train, iterator = setup.step(tiny)
     with setup.strategy.scope():
-        fit = _fit(_tiny(), setup, steps)
-    variants = {"samestep": _timed(_call(train, iterator, steps)), "fit": fit}
+        fit = _fit(tiny(), setup, steps)
+    variants = {"samestep": timed(call(train, iterator, steps)), "fit": fit}
     rates = measure_in_turn(setup.plan.images_per_step * steps, config.rounds, variants)
     return [compare("tiny model, 8 px, 2 virtual CPUs", rates, "samestep", "fit")]
 
@@ -77,13 +77,13 @@ def exact_sum(config: BenchmarkConfig) -> list[Comparison]:
     """
     found = []
     for size in (64, 224):
-        setup = _Setup(
-            _cpus(1), InputConfig(global_batch_size=16, micro_batch_size=8, image_size=size)
+        setup = Setup(
+            cpus(1), InputConfig(global_batch_size=16, micro_batch_size=8, image_size=size)
         )
         variants = {}
         for reduction in ("exact", "fast"):
-            train, iterator = setup.step(partial(_build, "resnet50", size), reduction)
-            variants[reduction] = _timed(_call(train, iterator, 1))
+            train, iterator = setup.step(partial(network, "resnet50", size), reduction)
+            variants[reduction] = timed(call(train, iterator, 1))
         rates = measure_in_turn(setup.plan.images_per_step, config.rounds, variants)
         title = f"resnet50, {size} px, 2 micro-batches of 8"
         found.append(compare(title, rates, "exact", "fast"))
@@ -102,13 +102,13 @@ def on_gpu(
     if device.startswith("GPU") and not tf.config.list_physical_devices("GPU"):
         raise TrainerError("--what=gpu measures a GPU, and TensorFlow sees none here.")
     inputs = InputConfig(global_batch_size=4 * images, micro_batch_size=images, image_size=size)
-    setup = _Setup([device], inputs, config.deterministic)
+    setup = Setup([device], inputs, config.deterministic)
     for precision in ("bfloat16", "float32"):
-        build = partial(_build, model, size, precision)
+        build = partial(network, model, size, precision)
         variants = {}
         for reduction in ("exact", "fast"):
             train, iterator = setup.step(build, reduction)
-            variants[reduction] = _timed(_call(train, iterator, steps))
+            variants[reduction] = timed(call(train, iterator, steps))
         for name, xla in (("fit", False), ("fit, XLA", True)):
             variants[name] = _fit(build(), setup, steps, xla)
         rates = measure_in_turn(setup.plan.images_per_step * steps, config.rounds, variants)
@@ -124,17 +124,17 @@ def whole_step(config: BenchmarkConfig) -> list[Comparison]:
     """
     size, images = 128, 16
     inputs = InputConfig(global_batch_size=images, micro_batch_size=images, image_size=size)
-    setup = _Setup(_cpus(1), inputs)
+    setup = Setup(cpus(1), inputs)
     keras.utils.set_random_seed(0)
     theirs = keras.applications.ResNet50(
         weights=None, input_shape=(size, size, 3), classes=CLASSES, classifier_activation=None
     )
     variants = {"fit": _fit(theirs, setup, 1)}
     for precision in ("float32", "bfloat16"):
-        build = partial(_build, "resnet50", size, precision)
+        build = partial(network, "resnet50", size, precision)
         train, iterator = setup.step(build)
-        variants[precision] = _timed(_call(train, iterator, 1))
-        variants[f"{precision}, bare"] = _timed(_bare(build(), setup))
+        variants[precision] = timed(call(train, iterator, 1))
+        variants[f"{precision}, bare"] = timed(_bare(build(), setup))
     rates = measure_in_turn(images, config.rounds, variants)
     title = f"resnet50, {size} px, {images} images"
     return [
@@ -148,7 +148,7 @@ def whole_step(config: BenchmarkConfig) -> list[Comparison]:
     ]
 
 
-def _bare(model: keras.Model, setup: "_Setup") -> Callable[[], object]:
+def _bare(model: keras.Model, setup: "Setup") -> Callable[[], object]:
     """Gradients of the mean cross entropy of one batch, and nothing done with them."""
     batch = next(iter(setup.dataset().repeat()))
 
@@ -172,7 +172,7 @@ STEP_BENCHMARKS: dict[str, Benchmark] = {
 }
 
 
-class _Setup:
+class Setup:
     """Devices, batch and schedule that two variants have in common."""
 
     def __init__(self, devices: list[str], config: InputConfig, deterministic: bool = False):
@@ -181,11 +181,11 @@ class _Setup:
         inputs = order.resolve(config, records_size=None)
         self.plan = order.plan(inputs, RECORDS, len(devices))
         self.schedule = optimizers.build_schedule(OPTIMIZER, self.plan.steps_per_epoch, epochs=1)
-        self._image_size = inputs.image_size
+        self.inputs = inputs
 
     def dataset(self) -> tf.data.Dataset:
         """Synthetic micro-batches."""
-        return synthetic.train(self.plan, self._image_size, CLASSES)
+        return synthetic.train(self.plan, self.inputs.image_size, CLASSES)
 
     def step(
         self, build: Callable[[], keras.Model], reduction: str = "exact"
@@ -207,13 +207,13 @@ class _Setup:
         return train, iter(distribute(lambda _: self.dataset()))
 
 
-def _call(train: step.Train, iterator: Iterator[Any], steps: int) -> Callable[[], None]:
+def call(train: step.Train, iterator: Iterator[Any], steps: int) -> Callable[[], None]:
     """A call of the traced function for that many steps, its result waited for."""
     first, count = tf.constant(0, tf.int64), tf.constant(steps, tf.int64)
     return lambda: train(iterator, first, count).loss.numpy()
 
 
-def _timed(work: Callable[[], object]) -> Callable[[], float]:
+def timed(work: Callable[[], object]) -> Callable[[], float]:
     def seconds() -> float:
         start = time.perf_counter()
         work()
@@ -223,7 +223,7 @@ def _timed(work: Callable[[], object]) -> Callable[[], float]:
 
 
 def _fit(
-    model: keras.Model, setup: _Setup, steps: int, xla: bool | str = "auto"
+    model: keras.Model, setup: Setup, steps: int, xla: bool | str = "auto"
 ) -> Callable[[], float]:
     """Keras fit for so many steps, each of a whole batch of the setup's images."""
     parts = setup.dataset().take(setup.plan.micro_batches)
@@ -249,11 +249,11 @@ def _fit(
     return fit
 
 
-def _cpus(count: int) -> list[str]:
+def cpus(count: int) -> list[str]:
     return [f"CPU:{i}" for i in range(count)]
 
 
-def _build(name: str, size: int, precision: str = "float32") -> keras.Model:
+def network(name: str, size: int, precision: str = "float32") -> keras.Model:
     return build_model(
         ModelConfig(name),
         input_shape=(size, size, 3),
@@ -263,7 +263,7 @@ def _build(name: str, size: int, precision: str = "float32") -> keras.Model:
     )
 
 
-def _tiny() -> keras.Model:
+def tiny() -> keras.Model:
     """So little work that mostly the overhead around it is measured."""
     image = keras.Input((8, 8, 3), dtype="uint8")
     x = keras.layers.Conv2D(8, 3, use_bias=False)(Pixels("unit")(image))

@@ -35,9 +35,11 @@ def console_scripts() -> dict[str, str]:
     return {program.strip(): target.strip().removesuffix(":main") for program, target in pairs}
 
 
-def python(*arguments: str, columns: int = 80, path: str = "") -> subprocess.CompletedProcess:
+def python(
+    *arguments: str, columns: int = 80, path: str = "", **environment: str
+) -> subprocess.CompletedProcess:
     """Runs Python in the checkout on a terminal of that width; `path` is searched for modules."""
-    environment = {"PYTHONPATH": f"{ROOT}:{path}", "COLUMNS": str(columns)}
+    environment |= {"PYTHONPATH": f"{ROOT}:{path}", "COLUMNS": str(columns)}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,

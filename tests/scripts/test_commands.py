@@ -1,5 +1,6 @@
 """The commands as a user meets them: real processes, what they print, how they exit."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -129,21 +130,47 @@ def test_wrong_settings_are_one_clear_line(refusals, what, words):
         assert word in line
 
 
+CHECKS = ["versions", "workers", "clock", "shared memory", "decoder", "train", "validation"]
+CHECKS += ["devices", "batch", "pixels", "all-reduce", "audit", "step", "input"]
+
+
 def test_doctor_says_what_it_found(data_dir):
     done = command("doctor", f"--data_dir={data_dir}", *TRAIN[1:], "--virtual_cpus=2")
     assert done.returncode == 0, done.stderr
-    checks = [line.split()[1] for line in done.stdout.splitlines()]
-    assert checks == [
-        "devices",
-        "train",
-        "validation",
-        "batch",
-        "pixels",
-        "all-reduce",
-        "audit",
-        "step",
-    ]
+    lines = done.stdout.splitlines()
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert [line[9:24].strip() for line in lines] == CHECKS
     assert "to block1_conv" in done.stdout
+
+
+def examined(*flags: str, path: str = "", **environment: str) -> tuple[int, dict[str, dict]]:
+    """The doctor's exit code, and its findings by check, as it gives them to programs."""
+    done = python("-m", "scripts.doctor", *flags, "--json", path=path, **environment)
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert found["verdict"] == {0: "ok", 2: "wrong", 3: "warning"}[done.returncode]
+    return done.returncode, {each["check"]: each for each in found["checks"]}
+
+
+def test_doctor_names_all_that_is_wrong_without_tensorflow(data_dir, tmp_path):
+    """A broken TF_CONFIG, a damaged shard and a folder that cannot be written, in one look."""
+    shutil.copytree(data_dir, tmp_path / "data")
+    shard = tmp_path / "data" / "train" / "train-00001.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    flags = (f"--data_dir={tmp_path}/data", f"--run_dir={shard}/run")
+    code, found = examined(*flags, TF_CONFIG='{"cluster":')
+    assert code == 2
+    wrong = [check for check, each in found.items() if each["verdict"] == "wrong"]
+    assert wrong == ["workers", "run_dir", "train"]
+    assert "devices" not in found
+    assert str(shard) in found["train"]["found"]
+
+
+def test_doctor_s_warnings_have_a_code_of_their_own():
+    code, found = examined("--virtual_cpus=2", SLURM_NTASKS="2")
+    assert code == 3
+    assert found["workers"]["verdict"] == "warning"
+    assert found["devices"]["verdict"] == "ok"
 
 
 def test_doctor_names_a_model_that_reorders_its_batch(data_dir, tmp_path):
@@ -155,10 +182,29 @@ def test_doctor_names_a_model_that_reorders_its_batch(data_dir, tmp_path):
         "    flat = keras.layers.Flatten()(turned)\n"
         "    return keras.Model(image, keras.layers.Dense(num_classes)(flat))\n"
     )
-    flags = (f"--data_dir={data_dir}", *TRAIN[1:], "--model=turning:build")
-    done = command("doctor", *flags, path=str(tmp_path))
-    assert done.returncode == 2
-    assert "StridedSlice in layer turned reverses it" in done.stderr
+    flags = (f"--data_dir={data_dir}", *TRAIN[1:], "--model=turning:build", "--checks=run")
+    code, found = examined(*flags, path=str(tmp_path))
+    assert code == 2
+    assert "StridedSlice in layer turned reverses it" in found["audit"]["found"]
+
+
+def test_doctor_says_that_tensorflow_does_not_load(tmp_path):
+    """Without a traceback: another package may be why."""
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text("raise TypeError('descriptors differ')")
+    done = python("-c", LOAD_OTHER, str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert "wrong    TensorFlow     TypeError: descriptors differ. Install it" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+LOAD_OTHER = """
+import sys
+sys.path.insert(0, sys.argv.pop())
+from scripts import doctor
+sys.argv.append("--checks=run")
+doctor.main()
+"""
 
 
 RELOAD = """

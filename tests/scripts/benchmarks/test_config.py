@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 
 from input.foundation.settings import settings
+from scripts.benchmarks.batching import BATCHING_BENCHMARKS
 from scripts.benchmarks.config import NAMES, BenchmarkConfig
 from scripts.benchmarks.gil import GIL_BENCHMARKS
 from scripts.benchmarks.input import INPUT_BENCHMARKS
@@ -16,7 +17,13 @@ from tests.conftest import error
 def test_each_name_is_a_choice_and_one_benchmark():
     (what,) = (each for each in settings(BenchmarkConfig) if each.name == "what")
     assert get_args(what.kind) == ("all", *NAMES)
-    tables = [*STEP_BENCHMARKS, *INPUT_BENCHMARKS, *GIL_BENCHMARKS, *READER_BENCHMARKS]
+    tables = [
+        *STEP_BENCHMARKS,
+        *BATCHING_BENCHMARKS,
+        *INPUT_BENCHMARKS,
+        *GIL_BENCHMARKS,
+        *READER_BENCHMARKS,
+    ]
     assert sorted(tables) == sorted(NAMES)
     for name in NAMES:
         assert f"{name}: " in what.help

@@ -1,0 +1,111 @@
+"""Whether the installed packages fit together. No TensorFlow: it may be what does not."""
+
+import platform
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from trainer.checks.finding import Finding
+
+CHECK = "versions"
+SHOWN = ("tensorflow", "keras", "numpy", "protobuf")
+# The first distribution of a name on sys.path is what Python imports.
+Installed = Mapping[str, metadata.Distribution]
+
+
+def examine(root: str = "samestep") -> Iterator[Finding]:
+    """Each requirement that is not met, of a distribution or of one that it needs; or the versions.
+
+    pip refuses no pair of versions that it is told to install one after the other.
+    """
+    every = list(metadata.distributions())
+    installed: dict[str, metadata.Distribution] = {}
+    for distribution in every:
+        installed.setdefault(_name(distribution), distribution)
+    if root not in installed:
+        yield Finding(
+            CHECK,
+            "warning",
+            f"{root} is not installed here, so that nothing says which versions it needs. Install "
+            "it: pip install -e .",
+        )
+        return
+    python, supported = platform.python_version(), installed[root].metadata["Requires-Python"]
+    problems = []
+    if supported and not SpecifierSet(supported).contains(python):
+        problems.append(f"Python is {python}, and {root} needs {supported}. Use another one.")
+    needed: set[str] = set()
+    problems += unmet(root, installed, needed)
+    problems += shared(every, needed)
+    for problem in problems:
+        yield Finding(CHECK, "wrong", problem)
+    if not problems:
+        shown = [f"{name} {installed[name].version}" for name in SHOWN if name in installed]
+        yield Finding(CHECK, "ok", ", ".join([*shown, f"Python {python}"]))
+
+
+def unmet(root: str, installed: Installed, needed: set[str]) -> Iterator[str]:
+    """Requirements of a distribution, and of all that it needs, that are not met, with the way out.
+
+    needed: gets their names.
+    """
+    waiting: list[tuple[str, frozenset[str]]] = [(root, frozenset())]
+    seen = set(waiting)
+    for name, extras in waiting:  # which grows
+        needed.add(name)
+        whole = installed[name]
+        for text in whole.requires or ():
+            requirement = Requirement(text)
+            if not _applies(requirement, extras):
+                continue
+            other = canonicalize_name(requirement.name)
+            wanted = f"{requirement.name}{requirement.specifier}"
+            way_out = f"pip install '{wanted}'"
+            if other not in installed:
+                yield f"{name} {whole.version} needs {wanted}, which is not installed: {way_out}"
+                continue
+            version = installed[other].version
+            if not requirement.specifier.contains(version, prereleases=True):
+                yield f"{name} {whole.version} needs {wanted}, and {version} is there: {way_out}"
+            item = (str(other), frozenset(requirement.extras))
+            if item not in seen:
+                seen.add(item)
+                waiting.append(item)
+
+
+def shared(distributions: Iterable[metadata.Distribution], needed: set[str]) -> Iterator[str]:
+    """Folders of needed distributions that others write too: tensorflow and tf-nightly, say.
+
+    The files of the two are mixed, and removing one breaks the other.
+    """
+    owners: dict[str, set[str]] = defaultdict(set)
+    for distribution in distributions:
+        for folder in _packages(distribution):
+            owners[folder].add(_name(distribution))
+    for folder, names in sorted(owners.items()):
+        if len(names) > 1 and names & needed:
+            keep = min(names & needed)
+            yield (
+                f"{' and '.join(sorted(names))} are both installed, and both write the folder "
+                f"{folder}. Remove both and install one: pip uninstall {' '.join(sorted(names))}; "
+                f"pip install {keep}"
+            )
+
+
+def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or ("",))
+
+
+def _name(distribution: metadata.Distribution) -> str:
+    return canonicalize_name(distribution.metadata["Name"])
+
+
+def _packages(distribution: metadata.Distribution) -> set[str]:
+    """Top folders with an __init__.py: what no two distributions may have, unlike google/."""
+    files = distribution.files or ()
+    return {path.parts[0] for path in files if len(path.parts) == 2 and path.name == "__init__.py"}
