@@ -152,13 +152,15 @@ def manual(
 def _entry(setting: Setting, flag: flags.Flag[Any], width: int, column: int = 26) -> list[str]:
     """One flag's lines: name on the left; help, range and default from the given column on."""
     name = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}"
-    unset = flag.default is None or flag.default == ""
+    several = isinstance(flag, flags.MultiFlag)
+    unset = several or flag.default is None or flag.default == ""
     # absl quotes every default, '256' too.
     default = "unset" if unset else str(flag.default_as_str).strip("'")
     notes = [setting.range, f"default:\N{NO-BREAK SPACE}{default}"]
     if REQUIRED in setting.bounds:
         notes = ["required"]
-    text = f"{flag.help} ({'; '.join(filter(None, notes))})"
+    text = setting.help if several else flag.help  # absl adds a sentence to the former
+    text = f"{text} ({'; '.join(filter(None, notes))})"
     lines = textwrap.wrap(text, width - column, break_on_hyphens=False)
     lines = [" " * column + line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
     if len(name) + 2 > column:

@@ -34,10 +34,10 @@ class PredictConfig:
 
     files: Annotated[
         tuple[str, ...],
-        "Image files, and folders, of which all images below are taken; --files= may be left out.",
+        "Image files, and folders, of which all images below are taken. --files= may be left out.",
     ] = ()
-    run_dir: Annotated[str, "Folder of the run; or:"] = ""
-    export: Annotated[str, "Folder that samestep-export has written; no run is needed."] = ""
+    run_dir: Annotated[str, "Folder of the run that has trained the network; or --export."] = ""
+    export: Annotated[str, "Folder that samestep-export has written; it needs no run."] = ""
     top: Annotated[int, "Likeliest classes to show of each image.", AtLeast(1)] = 3
     csv: Annotated[str, "FILE.csv to write instead of the table; - is the standard output."] = ""
     model: Annotated[

@@ -263,28 +263,40 @@ def test_a_default_stands_on_the_line_of_its_word():
 class Album:
     """Pictures."""
 
-    pages: Annotated[tuple[str, ...], "Files of pages."] = ()
-    cover: Annotated[str, "File of the cover."] = ""
+    pictures: Annotated[tuple[str, ...], "Files of pictures."] = ()
+    title: Annotated[str, "On its cover."] = ""
+    pages: Annotated[int, "How many."] = 1
+    bound: Annotated[bool, "As a book."] = False
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "pages", "cover"),
+    ("arguments", "album"),
     [
-        ("pages", [], (), ""),
-        ("pages", ["a", "b,c", "--cover=d"], ("a", "b,c"), "d"),
-        ("pages", ["a", "--pages=b"], ("a", "b"), ""),
-        ("cover", ["d", "--pages=a", "--pages=b"], ("a", "b"), "d"),
+        ([], Album()),
+        (["a", "b"], Album(("a", "b"))),
+        (["--pictures=a", "--pictures=b"], Album(("a", "b"))),
+        (["a", "--pages=3", "b"], Album(("a", "b"), pages=3)),
+        (["--pages", "3", "a", "--bound", "b"], Album(("a", "b"), pages=3, bound=True)),
+        (["--title", "-", "-x", "a"], None),
+        (["--title", "-", "a", "--", "-x", "--pages=3"], Album(("a", "-x", "--pages=3"), "-")),
     ],
 )
-def test_what_stands_in_front_is_of_one_flag(name, arguments, pages, cover):
+def test_arguments_that_are_no_flags_are_of_the_one_that_is_named(arguments, album):
     flag_values = FlagValues()
     flags.define(Album, flag_values)
-    flags.parse(flags.named(name, ["program", *arguments], flag_values), flag_values)
-    assert flags.read(Album, flag_values) == Album(pages, cover)
+    argv = flags.named("pictures", ["album", *arguments], flag_values)
+    if album is None:
+        with pytest.raises(flags.FlagError, match="'x'"):
+            flags.parse(argv, flag_values)
+    else:
+        flags.parse(argv, flag_values)
+        assert flags.read(Album, flag_values) == album
 
 
-def test_a_flag_that_is_given_once_takes_one_argument():
+def test_one_argument_is_of_a_flag_that_is_given_once():
     flag_values = FlagValues()
     flags.define(Album, flag_values)
-    with pytest.raises(flags.FlagError, match="^'e' is not a flag"):
-        flags.parse(flags.named("cover", ["program", "d", "e"], flag_values), flag_values)
+    argv = flags.named("title", ["album", "--pages=3", "a", "b"], flag_values)
+    assert argv == ["album", "--pages=3", "--title=a", "b"]
+    with pytest.raises(flags.FlagError, match="'b' is not a flag"):
+        flags.parse(argv, flag_values)

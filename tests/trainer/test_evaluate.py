@@ -1,5 +1,6 @@
 """Every record counts once, on any number of replicas, and the figures are NumPy's."""
 
+import csv
 import shutil
 from dataclasses import replace
 
@@ -7,7 +8,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
+from input import order, pipeline
 from input.arrays import ArrayReader
 from input.config import ResolvedInput
 from input.errors import InputError
@@ -18,7 +21,7 @@ from models.build import build_model
 from models.config import ModelConfig
 from tests.conftest import CLASSES, draw, error
 from tests.trainer.conftest import HARDWARE, settings
-from trainer import evaluate, findings, loop
+from trainer import evaluate, findings, loop, run_dir
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware
 from trainer.evaluate import evaluate_run
@@ -133,6 +136,51 @@ def test_evaluation_of_the_directory_is_that_of_the_run(finished, replicas, caps
     found = findings.load(finished.run_dir, 15)
     assert said[1:-1] == list(evaluate.worst_classes(result, found))
     assert said[-1] == f"weights {finished.state.fingerprint}"
+
+
+def test_what_was_found_is_written_as_asked(finished, data_dir, tmp_path, capsys):
+    folder = tmp_path
+    for ending in ("png", "csv"):
+        files = {"confusion": f"{folder}/confusion.{ending}", "mistakes": f"{folder}/mistakes.png"}
+        evaluate_run(finished.run_dir, HARDWARE, **files)
+        said = capsys.readouterr().out.splitlines()
+        assert said[-2:] == [f"wrote {path}" for path in files.values()]
+    found = findings.load(finished.run_dir, 15)
+    header, *rows = csv.reader((folder / "confusion.csv").open())
+    assert header == ["true class", *CLASSES]
+    assert [row[0] for row in rows] == list(CLASSES)
+    np.testing.assert_array_equal(np.array([row[1:] for row in rows], int), found.confusion)
+    for name in ("confusion", "mistakes"):
+        assert min(Image.open(folder / f"{name}.png").size) > 100
+
+
+def test_the_images_of_mistakes_are_those_that_were_evaluated(finished, data_dir):
+    config = run_dir.load(finished.run_dir).config.input
+    data = RecordReader(Manifest.load(data_dir / "validation"))
+    found = findings.load(finished.run_dir, 15)
+    images = evaluate.mistaken(config, data, found)
+    plan = order.EvaluationPlan(config.micro_batch_size, 1, data.records)
+    batches = pipeline.evaluate(config, data, plan).take(plan.draws)
+    evaluated = np.concatenate([image.numpy() for image, _, _ in batches])
+    assert len(images) == len(found.mistakes) > 0
+    for image, mistake in zip(images, found.mistakes, strict=True):
+        np.testing.assert_array_equal(image, evaluated[mistake.record])
+    nothing = replace(found, mistakes=())
+    assert evaluate.mistaken(config, data, nothing).shape == (0, 16, 16, 3)
+
+
+def test_the_worst_classes_come_with_their_usual_mistakes():
+    pairs = np.array([[0, 0, 61], [0, 1, 23], [0, 2, 10], [0, 3, 6], [1, 1, 4], [2, 2, 1]])
+    found = findings.Findings(("cat", "dog", "a\n", "none"), pairs, ())
+    result = EvaluationResult(
+        0.1, 66, 105, 105, class_images=(100, 4, 1, 0), class_correct=(61, 4, 1, 0)
+    )
+    assert list(evaluate.worst_classes(result, found)) == [
+        "mean class accuracy 0.8700; the worst of 4:",
+        "  cat: 61 % of 100 right, 23 % taken for dog, 10 % taken for a\\n",
+        "  dog: 100 % of 4 right",
+        "  a\\n: 100 % of 1 right",
+    ]
 
 
 @pytest.mark.parametrize("replicas", [1, 2])

@@ -19,7 +19,7 @@ EMPTY = "no image was taken for another class"
 def draw(images: np.ndarray, mistakes: Sequence[Mistake], classes: Sequence[str]) -> bytes:
     """uint8 or float [n, S, S, 3], as the model saw the n mistakes -> a PNG.
 
-    Below each: its true class, and what it was taken for with which probability.
+    Below each: its true class, and the predicted one with its probability.
     """
     across = min(ACROSS, max(len(mistakes), 1))
     tiles = [_tile(image) for image in images] or [Image.new("RGB", (2 * LARGEST, GAP), "white")]
@@ -35,12 +35,13 @@ def draw(images: np.ndarray, mistakes: Sequence[Mistake], classes: Sequence[str]
             pen.text((left, top), EMPTY, "black", font)
             continue
         mistake, below = mistakes[number], top + tile.height
-        true, taken_for = (classes[each] for each in (mistake.label, mistake.predicted))
+        true, predicted = (classes[each] for each in (mistake.label, mistake.predicted))
         # Colours that differ in lightness too: not everybody sees red and green.
-        pen.text((left, below + 1), _cut(f"is {one_line(true)}", "", width, font), "#005a20", font)
-        share = f" {100 * mistake.probability:.0f} %"
-        said = _cut(f"not {one_line(taken_for)}", share, width, font)
-        pen.text((left, below + LINE), said, "#d03000", font)
+        right = _cut(f"true: {one_line(true)}", "", width, font)
+        pen.text((left, below + 1), right, "#005a20", font)
+        share = f", {100 * mistake.probability:.0f} %"
+        wrong = _cut(f"pred: {one_line(predicted)}", share, width, font)
+        pen.text((left, below + LINE), wrong, "#d03000", font)
     file = io.BytesIO()
     sheet.save(file, "PNG")
     return file.getvalue()
