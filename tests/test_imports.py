@@ -27,6 +27,7 @@ JOINS = {
             "doctor",
             "forecast",
             "cards",
+            "board.show",
         ),
     )
 }
@@ -42,7 +43,8 @@ LEAF_IMPORTS = {
     "trainer.provenance": {"models.source", "trainer.config"},
     "trainer.losses": {"trainer.internals"},
     "trainer.optimizers": {"trainer.lars", "trainer.recipe"},
-    "trainer.monitor": {"trainer.run_dir", "trainer.state"},
+    "trainer.monitor": {"trainer.board.", "trainer.run_dir", "trainer.state"},
+    "trainer.board.": {"input.records", "trainer.board.", "trainer.internals", "trainer.step"},
     "trainer.checkpoint": {
         *("trainer.averages", "trainer.findings", "trainer.internals", "trainer.loss_scale"),
         *("trainer.run_dir", "trainer.state"),

@@ -128,10 +128,10 @@ def fingerprint(run: Path) -> str:
 
 
 def numbers(run: Path) -> list[dict]:
-    """The lines of metrics.jsonl without what depends on the clock."""
+    """The lines of metrics.jsonl without what depends on the machine."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    clock = ("images_per_second", "seconds_per_step")
-    return [{k: v for k, v in line.items() if k not in clock} for line in lines]
+    clock = ("images_per_second", "seconds_per_step", "memory/")
+    return [{k: v for k, v in line.items() if not k.startswith(clock)} for line in lines]
 
 
 def steps_done(run: Path) -> int:
