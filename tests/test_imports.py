@@ -32,6 +32,7 @@ JOINS = {
             "replay",
             "verify",
             *(f"checks.{name}" for name in ("early", "reading", "feeding")),
+            "board.show",
         ),
     )
 }
@@ -57,7 +58,10 @@ LEAF_IMPORTS = {
     "trainer.rows": {"trainer.step"},
     "trainer.waits": {"trainer.internals"},
     "trainer.command": {"trainer.config"},
-    "trainer.monitor": {"trainer.hooks", "trainer.ledger", "trainer.run_dir", "trainer.state"},
+    "trainer.monitor": {
+        *("trainer.board.", "trainer.hooks", "trainer.ledger", "trainer.run_dir", "trainer.state"),
+    },
+    "trainer.board.": {"input.records", "trainer.board.", "trainer.internals", "trainer.step"},
     "trainer.checkpoint": {
         *("trainer.averages", "trainer.findings", "trainer.fingerprint", "trainer.internals"),
         "trainer.loss_scale",

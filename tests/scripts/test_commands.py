@@ -4,6 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,7 +17,7 @@ from input.config import InputConfig
 from input.manifest import Manifest
 from input.reader import RecordReader
 from models.config import ModelConfig
-from tests.conftest import CLASSES, rewrite
+from tests.conftest import CLASSES, ROOT, rewrite
 from tests.scripts.conftest import python
 from trainer import loop, run_dir
 from trainer.config import Config, Hardware, RunConfig
@@ -259,6 +262,26 @@ def test_physical_gpus_are_all_used(monkeypatch):
     assert strategy.device_names(virtual_cpus=3) == ["CPU:0", "CPU:1", "CPU:2"]
     with pytest.raises(TrainerError, match="--gpus=3, but TensorFlow sees 2"):
         strategy.device_names(gpus=3)
+
+
+def test_tensorboard_runs_beside_the_training(data_dir, tmp_path):
+    """And ends with it, also where that is killed."""
+    flags = [f"--data_dir={data_dir}", f"--run_dir={tmp_path}", "--epochs=100000", "--tensorboard"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "scripts.train", *TRAIN[1:], *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as training:
+        said = next(line for line in training.stdout if line.startswith("TensorBoard: "))
+        training.kill()
+    address = said.removeprefix("TensorBoard: ").strip()
+    assert address.startswith("http://127.0.0.1:")
+    end = time.monotonic() + 60
+    with pytest.raises(urllib.error.URLError):
+        while time.monotonic() < end:
+            urllib.request.urlopen(address).close()
 
 
 def test_the_largest_micro_batch_is_tried_before_a_new_run(data_dir, tmp_path):

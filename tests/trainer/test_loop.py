@@ -33,7 +33,7 @@ def metrics(run_dir) -> list[dict]:
 def test_a_run_leaves_its_files(finished):
     run_dir, state, _ = finished
     names = {path.name.split(".")[0] for path in run_dir.iterdir()}
-    assert {"config", "checkpoints", "metrics", "events"} <= names
+    assert {"config", "checkpoints", "metrics", "events", "train", "validation"} <= names
     last = metrics(run_dir)[-1]
     assert (last["step"], last["fingerprint"]) == (15, state.fingerprint)
     assert last["validation/images"] == 43

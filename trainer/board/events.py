@@ -32,12 +32,14 @@ class EventFiles:
         self._folder = folder
         self._file: FileIO | None = None
         self._size = 0  # of what is sound in it
+        self._first_step = 0
 
     def rewind(self, last_step: int) -> None:
         """Drops what earlier launches wrote of later steps than this one; -1: everything.
 
         A TensorBoard that has read it already drops it too: it is told that a session starts.
         """
+        self._first_step = last_step + 1
         if not self._folder.is_dir():
             return
         for path in _own(self._folder):
@@ -46,8 +48,7 @@ class EventFiles:
                 path.unlink()
             elif kept < path.stat().st_size:
                 os.truncate(path, kept)
-        start = SessionLog(status=SessionLog.START)
-        self.write([Event(wall_time=time.time(), step=last_step + 1, session_log=start)])
+        self.write([])
 
     def write(self, events: Sequence[Event]) -> None:
         """Appends events: all of them or, with an OSError, none."""
@@ -55,8 +56,7 @@ class EventFiles:
         if file.tell() != self._size:  # a part of what a full disk refused would hide the rest
             file.truncate(self._size)
             file.seek(self._size)
-        version = Event(wall_time=time.time(), file_version="brain.Event:2")
-        written = events if self._size else [version, *events]
+        written = events if self._size else [*self._beginning(), *events]
         content = b"".join(records.frame(event.SerializeToString()) for event in written)
         while content:
             content = content[file.write(content) :]
@@ -65,6 +65,13 @@ class EventFiles:
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
+
+    def _beginning(self) -> list[Event]:
+        now, start = time.time(), SessionLog(status=SessionLog.START)
+        return [
+            Event(wall_time=now, file_version="brain.Event:2"),
+            Event(wall_time=now, step=self._first_step, session_log=start),
+        ]
 
     def _create(self) -> FileIO:
         durable.make(self._folder)

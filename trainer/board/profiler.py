@@ -40,7 +40,9 @@ class Profiler:
         if self._recorded:
             first, last = self._recorded[0], self._recorded[-1]
             if self._attempt(tf.profiler.experimental.stop):
-                self._say(f"steps {first} to {last} are profiled: xprof --logdir={self._folder}")
+                self._say(
+                    f"steps {first} to {last} are profiled: tensorboard --logdir {self._folder}"
+                )
             self._recorded = []
 
     def _marked(self, step: int) -> Any:

@@ -101,11 +101,11 @@ def test_after_any_damage_what_is_before_it_is_kept(tmp_path, seed):
 
 
 def test_what_a_full_disk_refuses_leaves_no_half_event(tmp_path):
-    """A file may not grow beyond 1,000 bytes: as on a full disk a part of an event is written."""
+    """A file may not grow beyond 700 bytes: as on a full disk a part of an event is written."""
     refused = []
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with closing(EventFiles(tmp_path)) as files:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700, before[1]))
         try:
             for step in range(1, 21):
                 try:
@@ -115,7 +115,7 @@ def test_what_a_full_disk_refuses_leaves_no_half_event(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         (path,) = tmp_path.iterdir()
-        assert path.stat().st_size == 1000
+        assert path.stat().st_size == 700
         assert len(refused) > 3
         files.write([point(21)])
     assert steps(tmp_path) == [step for step in range(1, 22) if step not in refused]
@@ -125,8 +125,8 @@ def test_nothing_is_written_where_nothing_could_be_begun(tmp_path):
     (tmp_path / "train").write_text("no folder")
     with closing(EventFiles(tmp_path / "train")) as files:
         for _ in range(2):
-            with pytest.raises(NotADirectoryError):
+            with pytest.raises(FileExistsError):
                 files.write([point(1)])
         (tmp_path / "train").unlink()
         files.write([point(2)])
-    assert [event.file_version for event in events(tmp_path / "train")] == ["brain.Event:2", ""]
+    assert [event.file_version for event in events(tmp_path / "train")] == ["brain.Event:2", "", ""]

@@ -1,7 +1,6 @@
 """The graph of a model: every layer a box of its name, every edge there."""
 
 import keras
-import numpy as np
 import pytest
 from keras import layers
 from tensorboard.compat.proto.graph_pb2 import GraphDef
@@ -44,6 +43,3 @@ def test_names_that_look_like_others_numbers():
     assert "BiasAdd" in operations["dense"] or "AddV2" in operations["dense"]
     assert "dense_1" in operations
     assert len([box for box in operations if box.startswith("dense")]) == 3
-    np.testing.assert_array_equal(
-        sorted(b for b in operations if b.startswith("dense_"))[0], "dense_1"
-    )

@@ -36,7 +36,7 @@ def test_the_history_is_that_of_one_call(tmp_path):
     for ours, theirs in zip(profiler(None, *numbers), train(None, *numbers), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     profiler.stop()
-    assert said == [f"steps 3 to 4 are profiled: xprof --logdir={tmp_path}"]
+    assert said == [f"steps 3 to 4 are profiled: tensorboard --logdir {tmp_path}"]
     assert len(list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))) == 1
 
 
@@ -46,7 +46,7 @@ def test_a_run_that_ends_earlier_keeps_what_was_done(tmp_path):
     profiler(None, tf.constant(0, tf.int64), tf.constant(5, tf.int64))
     profiler.stop()
     profiler.stop()
-    assert said == [f"steps 3 to 4 are profiled: xprof --logdir={tmp_path}"]
+    assert said == [f"steps 3 to 4 are profiled: tensorboard --logdir {tmp_path}"]
 
 
 def test_a_profiler_that_fails_stops_nothing(tmp_path):

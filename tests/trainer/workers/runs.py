@@ -128,9 +128,9 @@ def fingerprint(run: Path) -> str:
 
 
 def numbers(run: Path) -> list[dict]:
-    """The lines of metrics.jsonl without what depends on the clock or on the launches."""
+    """The lines of metrics.jsonl without what depends on the machine or on the launches."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    own = ("images_per_second", "seconds_per_step", "time/", "speed/", "run/")
+    own = ("images_per_second", "seconds_per_step", "time/", "speed/", "memory/", "run/")
     return [{k: v for k, v in line.items() if not k.startswith(own)} for line in lines]
 
 

@@ -43,7 +43,8 @@ def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, worke
     ours, theirs = (findings.load(each, 5 * EPOCHS) for each in (run, alone))
     assert ours.mistakes == theirs.mistakes and ours.mistakes
     assert ours.pairs.tobytes() == theirs.pairs.tobytes()
-    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    for folder in (run, run / "train", run / "validation"):
+        assert len(list(folder.glob("events.out.tfevents.*"))) == 1
     evaluated = r"^\[(\d)\] epoch (\d+): accuracy \S+ on 43/43, loss"
     said = re.findall(evaluated, launch.log.read_text(), re.MULTILINE)
     assert said == [("0", str(epoch)) for epoch in range(1, EPOCHS + 1)]
