@@ -286,5 +286,5 @@ def test_what_stands_in_front_is_of_one_flag(name, arguments, pages, cover):
 def test_a_flag_that_is_given_once_takes_one_argument():
     flag_values = FlagValues()
     flags.define(Album, flag_values)
-    with pytest.raises(flags.FlagError, match="^'e' is not a flag"):
+    with pytest.raises(flags.FlagError, match=r"^'e' is not a flag"):
         flags.parse(flags.named("cover", ["program", "d", "e"], flag_values), flag_values)
