@@ -52,8 +52,11 @@ def _folder(inputs: InputConfig, split: str) -> Path:
 
 def reader(config: Config, split: str, manifest: Split) -> Reader:
     """Reads those records of a manifest that belong to a split. Raises InputError."""
-    if isinstance(manifest, ArrayReader):
-        return manifest
+    return manifest if isinstance(manifest, ArrayReader) else records(config, split, manifest)
+
+
+def records(config: Config, split: str, manifest: Manifest) -> RecordReader:
+    """As `reader`, of records in files."""
     inputs = config.input
     own = _part(inputs, config.run.seed, split)
     return RecordReader(manifest, inputs.max_bad_records, inputs.max_pixels, own)

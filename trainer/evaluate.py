@@ -114,11 +114,12 @@ def _findings(
     found: step.Evaluation, records: np.ndarray, classes: tuple[str, ...], workers: Workers
 ) -> Findings:
     """records: int64[images] of this worker, in the order of what was found."""
-    columns = (found.label, found.predicted, found.probability)
-    label, predicted, probability = (each.ravel() for each in columns)
+    columns = (each.ravel() for each in (found.label, found.predicted, found.probability))
+    label, predicted, probability = columns
     counted = label >= 0
-    columns = (each[counted] for each in (records, label, predicted, probability))
-    ours = findings.of_images(len(classes), *columns)
+    ours = findings.of_images(
+        len(classes), *(each[counted] for each in (records, label, predicted, probability))
+    )
     return findings.joined(classes, *(workers.gather_rows(rows) for rows in ours))
 
 

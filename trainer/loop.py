@@ -257,8 +257,6 @@ def advance(
     return Rows(step.History(*columns), time.monotonic() - start, done, stopping)
 
 
-
-
 def _restore(checkpoints: Checkpoints, workers: Workers, before: Incidents) -> State | None:
     """The newest checkpoint that worker 0 finds sound, loaded by every worker."""
     if workers.chief and before.found:

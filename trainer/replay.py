@@ -72,7 +72,7 @@ class Replay:
             if left_out != now:
                 now, witness = left_out, Witness(lambda step: step >= start)
                 planned = dataclasses.replace(plan, left_out=left_out)
-                iterator = tracing.micro_batches(self.job, planned, number, witness)
+                iterator = tracing.micro_batches(self.job, planned, number, witness=witness)
             yield self._step(number, iterator, witness)
 
     def _step(self, number: int, iterator: Iterator[Any], witness: Witness) -> Step:

@@ -52,11 +52,15 @@ class Hashing(NamedTuple):
 
 
 class Train(Protocol):
-    """A traced training step: a tf.function."""
+    """Makes training steps; first_step and steps are int64[]."""
 
     def __call__(
         self, iterator: Iterator[Any], first_step: tf.Tensor, steps: tf.Tensor
     ) -> History: ...
+
+
+class TracedTrain(Train, Protocol):
+    """A traced training step: a tf.function."""
 
     def get_concrete_function(
         self, iterator: Iterator[Any], first_step: tf.Tensor, steps: tf.Tensor
@@ -79,7 +83,7 @@ def build_train(
     averages: Averages | None = None,
     rate_scales: Sequence[float] = (),
     hashing: Hashing | None = None,
-) -> Train:
+) -> TracedTrain:
     """Returns train(iterator, first_step, steps) -> History, a tf.function that is traced once.
 
     schedule: step -> learning rate.
@@ -208,7 +212,7 @@ def build_train(
             rows = rows.write(i, one_step(iterator, first_step + i))
         table = rows.stack()
         own = tf.bitcast(table[:, numbers:], tf.int64)
-        return History(*tf.unstack(table[:, :numbers], axis=1), own)
+        return History(*tf.unstack(table[:, :numbers], axis=1), hashes=own)
 
     return train
 

@@ -62,6 +62,10 @@ def train(data_dir, run_dir, hardware=HARDWARE, **changes) -> Path:
     return Path(run_dir)
 
 
+def weight(model: keras.Model, path: str) -> keras.Variable:
+    return next(v for v in model.variables if v.path == path)
+
+
 class Planted(NamedTuple):
     """One thing that a run has other than its settings and its records say."""
 
@@ -121,7 +125,7 @@ def a_weight(patch):
 
     def other(self, done, *rest):
         if done == 7:
-            bias = self._model.get_layer("head").bias
+            bias = weight(self._model, "head/bias")
             bits = bias.numpy().view(np.int32)
             bits[0] ^= 1
             bias.assign(bits.view(np.float32))

@@ -48,7 +48,7 @@ def test_a_planted_difference_is_found_at_its_step(sound, planted, name):
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_computed_again_it_is_found_in_its_step_and_its_part(sound, computed, planted, name):
-    """Where only every fourth step was hashed. A bit that a device had wrong does not come again."""
+    """Where every fourth step was hashed. What a device had wrong does not come again."""
     run, each = comparison.load(str(planted[name])), PLANTED[name]
     thin = [every(one, 4) for one in (sound, run)]
     found = comparison.verdict(*thin).difference

@@ -138,8 +138,11 @@ def settings(config: ResolvedConfig) -> list[tuple[str, object]]:
 
 def hparams(config: ResolvedConfig) -> dict[str, bool | float | str]:
     """The settings to sort and filter by; what is unset has no value, and the run is the row."""
-    found = dict(settings(config))
-    return {name: v for name, v in found.items() if v is not None and name != "run_dir"}
+    return {
+        name: value
+        for name, value in settings(config)
+        if isinstance(value, bool | int | float | str) and name != "run_dir"
+    }
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, object]]:

@@ -48,7 +48,7 @@ def examine(config: Config) -> Generator[Finding, None, float | None]:
             manifest = data.manifests(config, (split,))[split]
             # All may be bad: each is to be counted.
             inputs = dataclasses.replace(config.input, max_bad_records=manifest.records)
-            reader = data.reader(dataclasses.replace(config, input=inputs), split, manifest)
+            reader = data.records(dataclasses.replace(config, input=inputs), split, manifest)
             found = read(reader)
         except UserError as error:
             yield wrong(split, error)
