@@ -212,7 +212,7 @@ def build_train(
             rows = rows.write(i, one_step(iterator, first_step + i))
         table = rows.stack()
         own = tf.bitcast(table[:, numbers:], tf.int64)
-        return History(*tf.unstack(table[:, :numbers], axis=1), hashes=own)
+        return History._make([*tf.unstack(table[:, :numbers], axis=1), own])
 
     return train
 
