@@ -19,26 +19,28 @@ from tests.trainer.workers.runs import (
     numbers,
     train_alone,
 )
+from trainer.receipt import RECEIPT_FILE
 
 EPOCHS = 4  # of 5 steps
-FAST = "--reduction=fast"
+FAST, HASHED = "--reduction=fast", ("--hash_every=3",)
 
 
 @pytest.fixture(scope="module")
 def alone(data_dir, tmp_path_factory) -> Path:
     """The short run on one CPU."""
     run = tmp_path_factory.mktemp("short") / "run"
-    train_alone(data_dir, run, EPOCHS, 1)
+    train_alone(data_dir, run, EPOCHS, 1, *HASHED)
     return run
 
 
 @pytest.mark.parametrize(("workers", "cpus"), [(1, 4), (2, 1), (2, 2), (4, 1)])
 def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, workers, cpus):
-    """Weights, losses, norms and evaluations of every step, N/N, written once."""
+    """Weights, losses, norms, hashes and evaluations of every step, N/N, written once."""
     run = tmp_path / "run"
-    launch = Launch(data_dir, run, workers, cpus, EPOCHS)
+    launch = Launch(data_dir, run, workers, cpus, EPOCHS, train=HASHED)
     assert launch.wait() == 0, launch.log.read_text()
     assert numbers(run) == numbers(alone)
+    assert (run / RECEIPT_FILE).read_bytes() == (alone / RECEIPT_FILE).read_bytes()
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
     evaluated = r"^\[(\d)\] epoch (\d+): accuracy \S+ on 43/43, loss"
     said = re.findall(evaluated, launch.log.read_text(), re.MULTILINE)
