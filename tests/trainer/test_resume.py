@@ -32,8 +32,7 @@ class Launch:
             f"--data_dir={data_dir} --run_dir={run_dir} --model=cnn --dropout=0.2 --image_size=8 "
             f"--global_batch_size=32 --micro_batch_size=8 --epochs={EPOCHS} --optimizer=adamw "
             f"--learning_rate=0.003 --clip_norm=1 --intra_op_threads=2 --checkpoint_every_steps=3 "
-            f"--hash_every=1 "
-            f"--virtual_cpus={virtual_cpus}"
+            f"--hash_every=1 --virtual_cpus={virtual_cpus}"
         )
         self.run_dir = run_dir
         with log.open("a") as output:
