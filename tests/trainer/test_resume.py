@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, other hardware in between: the weights of a run never stopped.
+"""SIGKILL at random moments, other hardware in between: the bits of a run that was never stopped.
 
 Real processes of samestep-train; what is waited for is what the run writes, never a time.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from trainer.receipt import RECEIPT_FILE
 
 EPOCHS = 40
 STEPS = EPOCHS * 5
@@ -31,7 +32,7 @@ class Launch:
             f"--data_dir={data_dir} --run_dir={run_dir} --model=cnn --dropout=0.2 --image_size=8 "
             f"--global_batch_size=32 --micro_batch_size=8 --epochs={EPOCHS} --optimizer=adamw "
             f"--learning_rate=0.003 --clip_norm=1 --intra_op_threads=2 --checkpoint_every_steps=3 "
-            f"--virtual_cpus={virtual_cpus}"
+            f"--hash_every=1 --virtual_cpus={virtual_cpus}"
         )
         self.run_dir = run_dir
         with log.open("a") as output:
@@ -94,29 +95,30 @@ def evaluating(after: int) -> Callable[[Path], bool]:
     return moment
 
 
-def fingerprints(run_dir: Path) -> list[tuple[int, str]]:
-    """(step, fingerprint) of every evaluation."""
+def left(run_dir: Path) -> tuple[list[tuple[int, str]], bytes]:
+    """(step, fingerprint) of every evaluation, and the receipt."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line["fingerprint"]) for line in lines if "fingerprint" in line]
+    found = [(line["step"], line["fingerprint"]) for line in lines if "fingerprint" in line]
+    return found, (run_dir / RECEIPT_FILE).read_bytes()
 
 
 @pytest.fixture(scope="module")
 def undisturbed(data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
     assert Launch(data_dir, folder / "run", 2, folder / "log").wait() == 0
-    found = fingerprints(folder / "run")
-    assert [step for step, _ in found] == list(range(5, STEPS + 1, 5))
+    found = left(folder / "run")
+    assert [step for step, _ in found[0]] == list(range(5, STEPS + 1, 5))
     return found
 
 
-def disturb(data_dir, folder: Path, moments, cpus) -> list[tuple[int, str]]:
+def disturb(data_dir, folder: Path, moments, cpus) -> tuple[list[tuple[int, str]], bytes]:
     """Kills a run at each moment, then lets it end; the hardware changes from launch to launch."""
     kills = 0
     for moment, virtual_cpus in zip(moments, cpus[:-1], strict=True):
         kills += Launch(data_dir, folder / "run", virtual_cpus, folder / "log").kill_when(moment)
     assert Launch(data_dir, folder / "run", cpus[-1], folder / "log").wait() == 0
     assert kills == len(moments), f"only {kills} kills hit, seed {SEED}"
-    return fingerprints(folder / "run")
+    return left(folder / "run")
 
 
 def test_eight_kills(undisturbed, data_dir, tmp_path):

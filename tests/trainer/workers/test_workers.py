@@ -20,29 +20,31 @@ from tests.trainer.workers.runs import (
     train_alone,
 )
 from trainer import findings
+from trainer.receipt import RECEIPT_FILE
 
 EPOCHS = 4  # of 5 steps
-FAST = "--reduction=fast"
+FAST, HASHED = "--reduction=fast", ("--hash_every=3",)
 
 
 @pytest.fixture(scope="module")
 def alone(data_dir, tmp_path_factory) -> Path:
     """The short run on one CPU."""
     run = tmp_path_factory.mktemp("short") / "run"
-    train_alone(data_dir, run, EPOCHS, 1)
+    train_alone(data_dir, run, EPOCHS, 1, *HASHED)
     return run
 
 
 @pytest.mark.parametrize(("workers", "cpus"), [(1, 4), (2, 1), (2, 2), (4, 1)])
 def test_any_split_over_workers_is_the_same_run(alone, data_dir, tmp_path, workers, cpus):
-    """Weights, losses, norms and evaluations of every step, N/N, written once; mistakes too."""
+    """Weights, losses, norms, hashes and evaluations of every step, N/N, written once; mistakes."""
     run = tmp_path / "run"
-    launch = Launch(data_dir, run, workers, cpus, EPOCHS)
+    launch = Launch(data_dir, run, workers, cpus, EPOCHS, train=HASHED)
     assert launch.wait() == 0, launch.log.read_text()
     assert numbers(run) == numbers(alone)
     ours, theirs = (findings.load(each, 5 * EPOCHS) for each in (run, alone))
     assert ours.mistakes == theirs.mistakes and ours.mistakes
     assert ours.pairs.tobytes() == theirs.pairs.tobytes()
+    assert (run / RECEIPT_FILE).read_bytes() == (alone / RECEIPT_FILE).read_bytes()
     for folder in (run, run / "train", run / "validation"):
         assert len(list(folder.glob("events.out.tfevents.*"))) == 1
     evaluated = r"^\[(\d)\] epoch (\d+): accuracy \S+ on 43/43, loss"
