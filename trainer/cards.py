@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from input import order
+from input.foundation.text import duration
 from input.order import Plan
 from input.splits import TRAIN, VALIDATION
 from models import pixels, source
@@ -15,7 +16,6 @@ from trainer import command, optimizers, provenance
 from trainer.assembly import Job
 from trainer.audit import Audit
 from trainer.config import ResolvedConfig, RunDefinition
-from trainer.monitor import duration
 from trainer.state import State
 from trainer.totals import Totals, totals
 from trainer.transfer import Transfer

@@ -1,15 +1,13 @@
 """Runs side by side: settings, results, curves, the first step that differs. No TensorFlow."""
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from input.foundation import durable
-from trainer import receipt, run_dir
+from trainer import metrics, receipt, run_dir
 from trainer.config import Config, RunDefinition
 from trainer.receipt import KINDS, Part, Receipt, Step, listed
 
@@ -72,13 +70,8 @@ class FirstPart(NamedTuple):
 def load(folder: str) -> Run:
     """The run in a folder. Raises TrainerError; OSError where a file cannot be read."""
     definition = run_dir.load(folder, "run")
-    try:
-        content = durable.read(Path(folder) / run_dir.METRICS_FILE, run_dir.MOST_METRICS)
-    except FileNotFoundError:
-        content = b""
-    lines = (_metrics(line) for line in content.splitlines())
     found = receipt.load(Path(folder), run_dir.identity(definition))
-    return Run(folder, definition, tuple(line for line in lines if line), found)
+    return Run(folder, definition, tuple(metrics.read(Path(folder))), found)
 
 
 def settings(runs: Sequence[Run]) -> list[Row]:
@@ -190,16 +183,6 @@ def _described(definition: RunDefinition) -> dict[str, str]:
     found |= definition.environment
     others = ("classes", "image_dtype", "class_weights", "initial_weights", "source", "graph")
     return found | {name.replace("_", " "): _shown(getattr(definition, name)) for name in others}
-
-
-def _metrics(line: bytes) -> dict[str, Any] | None:
-    """A line of metrics; None where it is none, as the last one after a kill."""
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    is_line = isinstance(content, dict) and {"step", "epoch"} <= content.keys()
-    return content if is_line else None
 
 
 def _best(run: Run) -> str:

@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from input.foundation import durable
-from input.foundation.text import one_line
+from input.foundation.text import duration, one_line
 from trainer import run_dir
 from trainer.board import memory
 from trainer.board.board import Board
 from trainer.hooks import Hook, Observer
 from trainer.ledger import waiting_share
+from trainer.metrics import parsed
 from trainer.state import EvaluationResult, State
 
 SHOWN_WAITING = 0.01  # share of the time; what plain lines do not say is less
@@ -225,16 +226,5 @@ def _rewind(path: Path, step: int) -> list[int]:
 
 def _step_of(line: bytes) -> int | None:
     """The step that a line of metrics speaks of; None where it is no such line."""
-    try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    at = content.get("step") if isinstance(content, dict) else None
-    return at if type(at) is int else None
-
-
-def duration(seconds: float) -> str:
-    """0:09:59"""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}"
+    found = parsed(line)
+    return None if found is None else found["step"]

@@ -4,15 +4,12 @@ Steps that were done again after a kill count once: metrics.jsonl has no lines o
 launch did before its first step and after its last line is in none.
 """
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from input.foundation import durable
-from trainer import launches, run_dir
+from trainer import launches, metrics
 
 PARTS = ("input", "device", "host", "saving", "evaluating")
 
@@ -38,7 +35,7 @@ def totals(folder: Path) -> Totals:
     """Of the run in a folder. Raises TrainerError where a file of it cannot be read."""
     steps, images, skipped, bad, before = 0, 0.0, 0, 0, 0
     seconds = dict.fromkeys(PARTS, 0.0)
-    for line in _lines(folder):
+    for line in metrics.read(folder):
         if "train/loss" in line:
             skipped += int(_number(line, "train/skipped_steps"))
             bad = max(bad, int(_number(line, "run/bad_records")))
@@ -55,16 +52,3 @@ def _number(line: dict[str, Any], *names: str) -> float:
     """The product of some numbers of a line; 0 where one of them is none."""
     values = [line.get(name) for name in names]
     return math.prod(value if isinstance(value, int | float) else 0 for value in values)
-
-
-def _lines(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines of metrics.jsonl that are ours."""
-    with run_dir.writing(folder):
-        content = durable.read(folder / run_dir.METRICS_FILE, run_dir.MOST_METRICS)
-    for text in content.splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(line, dict) and type(line.get("step")) is int:
-            yield line
