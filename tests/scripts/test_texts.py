@@ -25,7 +25,7 @@ TEXTS = [
 ]
 TEXTS += sorted((ROOT / "docs").glob("*.md"))
 
-ARGUMENTS = {}  # command as it is typed -> the flag that its first argument may fill
+ARGUMENTS = {}  # command as it is typed -> the flag that its first arguments are of
 
 
 def commands() -> dict[str, tuple[type, ...]]:
@@ -37,8 +37,9 @@ def commands() -> dict[str, tuple[type, ...]]:
         with pytest.MonkeyPatch.context() as patch:
             script = importlib.import_module(module)
 
-            def enter(_, run, *config_types, typed=typed):
+            def enter(_, run, *config_types, argument=None, typed=typed):
                 found[typed] = config_types
+                ARGUMENTS[typed] = argument
 
             def enter_command(_, commands, typed=typed):
                 for name, command in commands.items():
@@ -78,8 +79,11 @@ def test_an_example_can_be_typed(line, monkeypatch):
         test_an_example_can_be_typed(inner.partition(" > ")[0].strip(), monkeypatch)
     arguments = shlex.split(line.removeprefix(typed), comments=True)
     arguments = [a for a in arguments if a.strip(".")]  # "..": and so on
-    if ARGUMENTS.get(typed) and not arguments[0].startswith("-"):
-        arguments[0] = f"--{ARGUMENTS[typed]}={arguments[0]}"
+    if ARGUMENTS.get(typed):
+        flag_values = FlagValues()
+        for config_type in COMMANDS[typed]:
+            flags.define(config_type, flag_values)
+        arguments = flags.named(ARGUMENTS[typed], ["", *arguments], flag_values)[1:]
     arguments = [a for a in arguments if not a.endswith("your.flags")]
     parsed(arguments, *COMMANDS[typed])
 

@@ -1,4 +1,4 @@
-"""The picture of a confusion matrix: what stands in its cells, and that any classes can be drawn."""
+"""The picture of a confusion matrix: what stands in its cells; any classes can be drawn."""
 
 import io
 
