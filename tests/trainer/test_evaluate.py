@@ -138,20 +138,23 @@ def test_evaluation_of_the_directory_is_that_of_the_run(finished, replicas, caps
     assert said[-1] == f"weights {finished.state.fingerprint}"
 
 
-def test_what_was_found_is_written_as_asked(finished, data_dir, tmp_path, capsys):
-    folder = tmp_path
+def test_what_was_found_is_written_as_asked(finished, tmp_path, capsys):
     for ending in ("png", "csv"):
-        files = {"confusion": f"{folder}/confusion.{ending}", "mistakes": f"{folder}/mistakes.png"}
+        files = {
+            "confusion": f"{tmp_path}/confusion.{ending}",
+            "mistakes": f"{tmp_path}/mistakes.png",
+        }
         evaluate_run(finished.run_dir, HARDWARE, **files)
         said = capsys.readouterr().out.splitlines()
         assert said[-2:] == [f"wrote {path}" for path in files.values()]
     found = findings.load(finished.run_dir, 15)
-    header, *rows = csv.reader((folder / "confusion.csv").open())
+    header, *rows = csv.reader((tmp_path / "confusion.csv").read_text().splitlines())
     assert header == ["true class", *CLASSES]
     assert [row[0] for row in rows] == list(CLASSES)
     np.testing.assert_array_equal(np.array([row[1:] for row in rows], int), found.confusion)
     for name in ("confusion", "mistakes"):
-        assert min(Image.open(folder / f"{name}.png").size) > 100
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 100
 
 
 def test_the_images_of_mistakes_are_those_that_were_evaluated(finished, data_dir):

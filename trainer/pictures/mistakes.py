@@ -61,7 +61,8 @@ def _tile(pixels: np.ndarray) -> Image.Image:
 
 def _cut(text: str, end: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """The text, shortened until it fits before its end."""
-    shown = text
+    most = width // 3  # no letter is narrower than 3 pixels
+    shown = text if len(text) <= most else f"{text[:most]}.."
     while len(shown) > 1 and font.getlength(shown + end) > width - GAP:
         shown = shown.removesuffix("..")[:-1] + ".."
     return shown + end

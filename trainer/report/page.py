@@ -199,7 +199,8 @@ def _tables(folder: Path, run: Run) -> Iterator[Table]:
             for each in incidents.load(folder).found
         ],
     )
-    yield Table("Settings", list(_settings(definition)), "* is not the default, or was resolved from it.")
+    note = "* is not the default, or was resolved from it."
+    yield Table("Settings", list(_settings(definition)), note)
     described = {
         **definition.environment,
         **{f"{split} records": mark for split, mark in definition.data.items()},

@@ -35,9 +35,8 @@ DECODERS = [
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """A class folder of every format, one of them on its side."""
-    folder = tmp_path_factory.mktemp("files") / "only"
-    folder.mkdir()
+    """Two class folders with every format, one of the images on its side."""
+    folder = tmp_path_factory.mktemp("files")
     exif = Image.Exif()
     exif[0x0112] = 6
     for number, (kind, options) in enumerate(
@@ -46,7 +45,8 @@ def images(tmp_path_factory) -> Path:
             *(("WEBP", {"lossless": True}), ("GIF", {}), ("BMP", {})),
         )
     ):
-        path = folder / f"{number}.{kind.lower()}"
+        path = folder / "ab"[number % 2] / f"{number}.{kind.lower()}"
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(encoded(picture(number), kind, **options))
     return folder
 
@@ -65,10 +65,10 @@ def test_folders_are_searched_and_files_are_taken_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_a_files_view_is_that_of_its_record(images, tmp_path, decoder):
-    write(WriteConfig(images=str(images.parent), out=str(tmp_path / "data"), split="train:1.0"))
+    write(WriteConfig(images=str(images), out=str(tmp_path / "data"), split="train:1.0"))
     manifest = Manifest.load(tmp_path / "data" / "train")
     records = RecordReader(manifest)
-    paths = [images.parent / manifest.source(i) for i in range(records.records)]
+    paths = [images / manifest.source(i) for i in range(records.records)]
     files = FileReader(paths, manifest.classes, HOW)
     config = replace(CONFIG, decoder=decoder)
     plan = order.EvaluationPlan(4, 1, len(paths))
@@ -89,7 +89,7 @@ def test_a_files_view_is_that_of_its_record(images, tmp_path, decoder):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_what_is_no_image_keeps_its_place_with_weight_0(images, tmp_path, decoder):
-    good = images / "0.png"
+    good = images / "a" / "0.png"
     (tmp_path / "half.png").write_bytes(good.read_bytes()[:-40])
     (tmp_path / "text.jpg").write_text("hello")
     (tmp_path / "empty.gif").touch()
@@ -110,18 +110,18 @@ def test_what_is_no_image_keeps_its_place_with_weight_0(images, tmp_path, decode
 
 
 def test_padding_is_blank(images):
-    reader = FileReader([images / "0.png"], ("only",), HOW)
+    reader = FileReader([images / "a" / "0.png"], ("only",), HOW)
     block = reader.read(np.array([-1, 0]))
-    assert block.images.tolist() == [BLANK, (images / "0.png").read_bytes()]
+    assert block.images.tolist() == [BLANK, (images / "a" / "0.png").read_bytes()]
     assert block.weights.tolist() == [0, 1]
     assert not reader.bad_records
 
 
 def test_larger_images_are_made_small_as_write_makes_them(images, tmp_path):
-    source = str(images.parent)
+    source = str(images)
     write(WriteConfig(images=source, out=str(tmp_path / "data"), split="train:1.0", short_side=30))
     manifest = Manifest.load(tmp_path / "data" / "train")
-    paths = [images.parent / manifest.source(i) for i in range(manifest.records)]
+    paths = [images / manifest.source(i) for i in range(manifest.records)]
     reader = FileReader(paths, manifest.classes, HOW._replace(short_side=30))
     indices = np.arange(len(paths))
     expected = RecordReader(manifest).read(indices).images

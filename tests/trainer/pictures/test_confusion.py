@@ -1,4 +1,4 @@
-"""The picture of a confusion matrix: what stands in its cells, for any number of classes."""
+"""The picture of a confusion matrix: what stands in its cells; any classes can be drawn."""
 
 import io
 
