@@ -209,7 +209,7 @@ class Rows(NamedTuple):
     stopping: bool  # whether all workers are to stop there
 
 
-def advance(train: step.Train, iterator: Iterator[Any], first: int, stop: int, sync: Sync) -> Rows:
+def advance(train: step.Step, iterator: Iterator[Any], first: int, stop: int, sync: Sync) -> Rows:
     """Runs the steps first..stop-1, or fewer where a worker was asked to stop."""
     start, done, stopping = time.monotonic(), first, False
     calls = []

@@ -43,12 +43,16 @@ class Evaluation(NamedTuple):
     above: tf.Tensor  # int64: logits above the one of the true class
 
 
-class Train(Protocol):
-    """A traced training step: a tf.function."""
+class Step(Protocol):
+    """Does the steps first_step, first_step + 1, .. with the next micro-batches."""
 
     def __call__(
         self, iterator: Iterator[Any], first_step: tf.Tensor, steps: tf.Tensor
     ) -> History: ...
+
+
+class Train(Step, Protocol):
+    """A traced training step: a tf.function."""
 
     def get_concrete_function(
         self, iterator: Iterator[Any], first_step: tf.Tensor, steps: tf.Tensor
