@@ -67,28 +67,17 @@ def train(
     worker: int = 0,
     worker_count: int = 1,
     witness: Witness | None = None,
+    most: int = -1,
 ) -> tf.data.Dataset:
-    """Endless micro-batches of one worker from first_step on, in the order its replicas draw them.
+    """Micro-batches of one worker from first_step on, as its replicas draw them; most=-1: endless.
 
     Every pixel follows from (seed, epoch, record index). Starting at step 10**9 costs what
     starting at step 0 does. witness: gets to see them.
     """
     draws = plan.draws_per_step * order.local_replicas(plan, worker_count)
 
-    def place(draw: int) -> tuple[int, int]:
-        return order.micro_batch(draw, plan, worker, worker_count)
-
-    first = first_step * draws
-    numbers = tf.data.Dataset.counter(first, dtype=tf.int64)
-    return _training(config, reader, plan, seed, numbers, place, first, witness, draws)
-
-
-def first_of_step(
-    config: ResolvedInput, reader: Reader, plan: Plan, *, seed: int, step: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The first micro-batch of a step, to be looked at."""
-    once = tf.data.Dataset.range(1)
-    return next(iter(_training(config, reader, plan, seed, once, lambda _: (step, 0))))
+    place = partial(order.micro_batch, plan=plan, worker=worker, worker_count=worker_count)
+    return _training(config, reader, plan, seed, place, first_step * draws, most, witness, draws)
 
 
 def compared(
@@ -111,8 +100,7 @@ def compared(
         return step, order.compared_micro_batch(step, plan, seed)
 
     replicas = order.local_replicas(plan, worker_count)
-    numbers = tf.data.Dataset.counter(dtype=tf.int64)
-    batches = _training(config, reader, plan, seed, numbers, place)
+    batches = _training(config, reader, plan, seed, place)
     return batches.flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(replicas))
 
 
@@ -176,16 +164,15 @@ def _training(
     reader: Reader,
     plan: Plan,
     seed: int,
-    numbers: tf.data.Dataset,
     place: Callable[[int], tuple[int, int]],
     first: int = 0,
+    most: int = -1,
     witness: Witness | None = None,
     draws: int = 1,
 ) -> tf.data.Dataset:
-    """The training's micro-batches of some numbers. place: number -> (step, micro-batch).
+    """Micro-batches for training, from the first-th on. place: number -> (step, micro-batch).
 
-    first: the first of the numbers, and draws: how many of them are of the same step, for the
-    witness.
+    draws: how many of them are of the same step, for the witness.
     """
 
     def contents(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -200,6 +187,7 @@ def _training(
             "--color_jitter, --augment=trivial and --augment=rand-.. need pixels of 8 bits; these "
             f"are {reader.image_dtype}. Leave them out."
         )
+    numbers = tf.data.Dataset.counter(first, dtype=tf.int64).take(most)  # -1: all
     views = partial(micro_batch.training_views, config)
     windows = partial(micro_batch.training_windows, config)
     watch = partial(witness.watch, place=place, first=first, draws=draws) if witness else None

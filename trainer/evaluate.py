@@ -1,6 +1,7 @@
 """Exact evaluation: every record counts once, on any hardware."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -117,9 +118,8 @@ def _findings(
     columns = (each.ravel() for each in (found.label, found.predicted, found.probability))
     label, predicted, probability = columns
     counted = label >= 0
-    ours = findings.of_images(
-        len(classes), *(each[counted] for each in (records, label, predicted, probability))
-    )
+    of_images = partial(findings.of_images, len(classes))
+    ours = of_images(*(each[counted] for each in (records, label, predicted, probability)))
     return findings.joined(classes, *(workers.gather_rows(rows) for rows in ours))
 
 

@@ -238,7 +238,7 @@ def _train(
 
 
 def advance(
-    train: step.Train, iterator: Iterator[Any], first: int, stop: int, sync: Sync, ledger: Ledger
+    train: step.Step, iterator: Iterator[Any], first: int, stop: int, sync: Sync, ledger: Ledger
 ) -> Rows:
     """Runs the steps first..stop-1, or fewer where a worker was asked to stop."""
     start, done, stopping = time.monotonic(), first, False

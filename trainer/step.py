@@ -51,15 +51,15 @@ class Hashing(NamedTuple):
     by_tensor: bool = False  # a hash for each part of the Layout; else one for the whole sum
 
 
-class Train(Protocol):
-    """Makes training steps; first_step and steps are int64[]."""
+class Step(Protocol):
+    """Does the steps first_step, first_step + 1, .. with the next micro-batches."""
 
     def __call__(
         self, iterator: Iterator[Any], first_step: tf.Tensor, steps: tf.Tensor
     ) -> History: ...
 
 
-class TracedTrain(Train, Protocol):
+class Train(Step, Protocol):
     """A traced training step: a tf.function."""
 
     def get_concrete_function(
@@ -83,7 +83,7 @@ def build_train(
     averages: Averages | None = None,
     rate_scales: Sequence[float] = (),
     hashing: Hashing | None = None,
-) -> TracedTrain:
+) -> Train:
     """Returns train(iterator, first_step, steps) -> History, a tf.function that is traced once.
 
     schedule: step -> learning rate.

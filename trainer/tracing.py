@@ -31,7 +31,7 @@ class Training:
     optimizer: keras.optimizers.Optimizer
     micro_batch: MicroBatch
     averages: Averages | None
-    train: step.TracedTrain
+    train: step.Train
 
 
 def training(job: Job, hash_tensors: bool = False) -> Training:

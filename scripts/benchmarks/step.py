@@ -189,7 +189,7 @@ class Setup:
 
     def step(
         self, build: Callable[[], keras.Model], reduction: str = "exact"
-    ) -> tuple[step.TracedTrain, Iterator[Any]]:
+    ) -> tuple[step.Train, Iterator[Any]]:
         """The traced step of a new model, and an iterator over synthetic input."""
         with self.strategy.scope():
             model = build()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainer.step import History, Train
+from trainer.step import History, Step
 
 
 class Profiler:
@@ -18,7 +18,7 @@ class Profiler:
     What TensorFlow's profiler or the disk refuses is said, and stops nothing.
     """
 
-    def __init__(self, train: Train, steps: range, folder: Path, say: Callable[[str], None]):
+    def __init__(self, train: Step, steps: range, folder: Path, say: Callable[[str], None]):
         self._train, self._steps, self._folder, self._say = train, steps, folder, say
         self._recorded: list[int] = []
 
@@ -40,9 +40,8 @@ class Profiler:
         if self._recorded:
             first, last = self._recorded[0], self._recorded[-1]
             if self._attempt(tf.profiler.experimental.stop):
-                self._say(
-                    f"steps {first} to {last} are profiled: tensorboard --logdir {self._folder}"
-                )
+                view = f"tensorboard --logdir {self._folder}"
+                self._say(f"steps {first} to {last} are profiled: {view}")
             self._recorded = []
 
     def _marked(self, step: int) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -22,7 +23,7 @@ from trainer.errors import TrainerError
 from trainer.findings import Findings
 from trainer.pictures import confusion, micro_batch, mistakes
 from trainer.state import State
-from trainer.step import Train
+from trainer.step import Step
 
 EPOCHS = 3  # at whose beginning a micro-batch is shown
 
@@ -42,7 +43,7 @@ class Show:
         if self._profiler is not None:
             self._profiler.stop()
 
-    def profiled(self, train: Train) -> Train:
+    def profiled(self, train: Step) -> Step:
         """The step, which also records the steps of --profile_steps."""
         run = self._job.config.run
         if self._board is None or not run.profiled:
@@ -77,9 +78,16 @@ class Show:
             return
         reader, config = self._job.readers[TRAIN], self._job.config
         with pipeline.naming_bad_records(reader):
-            batch = pipeline.first_of_step(
-                config.input, reader, self._plan, seed=config.run.seed, step=done
+            batches = pipeline.train(
+                config.input,
+                reader,
+                self._plan,
+                seed=config.run.seed,
+                first_step=done,
+                worker_count=self._job.workers.count,
+                most=1,
             )
+            batch = next(iter(batches))
         images, labels, weights = (column.numpy() for column in batch)
         picture = micro_batch.draw(images, captions_of(labels, weights, reader.classes))
         # Of the step that sees it: where that is done again, so is this.
@@ -127,8 +135,8 @@ class Show:
         self._board.show(scalars.TRAIN, done, parts)
 
 
-def settings(config: ResolvedConfig) -> list[tuple[str, object]]:
-    """Every setting of a run by its name; None is one that is unset."""
+def settings(config: ResolvedConfig) -> list[tuple[str, Any]]:
+    """Every setting of a run by its name; None where it is unset."""
     return [
         (setting.name, getattr(group, setting.name))
         for group in (getattr(config, each.name) for each in dataclasses.fields(config))

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.compat.proto.event_pb2 import Event
 
 from input import records
@@ -42,7 +42,7 @@ def steps(folder: Path) -> list[int]:
 
 def accumulated(folder: Path) -> EventAccumulator:
     """TensorBoard's own reader in Python; another Reload() reads what has come since."""
-    return EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
+    return EventAccumulator(str(folder)).Reload()
 
 
 def watched(data_dir: Path, run_dir: Path) -> Config:
