@@ -217,8 +217,8 @@ def _train(
             if rows.stopping:
                 raise _preempted(stop, done, total_steps)
         assert state is not None  # there is at least one step
-        ended = cards.end_rows(folder, state, checkpoints.best(), job.config)
-        monitor.card("finished", ended, below=cards.again(job.config))
+        at_end = cards.end_rows(folder, state, checkpoints.best(), job.config)
+        monitor.card("finished", at_end, below=cards.again(job.config))
     return state
 
 
