@@ -96,8 +96,8 @@ class Ledger:
             return ""
         self._warned = True
         return (
-            f"waiting for input: {share:.0%} of the training time, in which nothing is computed. "
-            "Remedies: the native decoder, smaller images (samestep-records write "
+            f"waiting for input: {100 * share:.0f} % of the training time, in which nothing is "
+            "computed. Remedies: the native decoder, smaller images (samestep-records write "
             "--short_side=256) or raw ones (--encoding=raw), more CPU cores, a faster disk; "
             "docs/benchmarks.md has what each gives"
         )

@@ -232,8 +232,8 @@ def _train(
             if rows.stopping:
                 raise stop.preempted(done, total_steps)
         assert state is not None  # there is at least one step
-        rows_at_end = cards.end_rows(folder, state, checkpoints.best(), job.config)
-        monitor.card("finished", rows_at_end, below=cards.again(job.config))
+        at_end = cards.end_rows(folder, state, checkpoints.best(), job.config)
+        monitor.card("finished", at_end, below=cards.again(job.config))
     return state
 
 

@@ -65,7 +65,7 @@ class Monitor:
             TextColumn("{task.completed}/{task.total} steps"),
             TextColumn("loss {task.fields[loss]:.4f}"),
             TextColumn("{task.fields[speed]:,.0f} images/s"),
-            TextColumn("input {task.fields[waiting]:.0%}"),
+            TextColumn("input {task.fields[waiting]:.0f} %"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -123,7 +123,7 @@ class Monitor:
             completed=step,
             loss=loss,
             speed=speed,
-            waiting=waiting,
+            waiting=100 * waiting,
             epoch=self._epoch(step),
         )
         if self._progress.disable:
