@@ -27,7 +27,8 @@ def test_the_same_run_is_equal_and_tensorflow_is_not_loaded(recorded, tmp_path):
     assert f"{recorded} and {again}: the same records, pixels, gradients and weights" in done.stdout
     for title in ("settings", "results", "accuracy at epoch"):
         assert title in done.stdout
-    assert Image.open(picture).format == "PNG"
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
     _, _, loaded = json.loads(done.stderr.splitlines()[-1])
     assert loaded == []
 

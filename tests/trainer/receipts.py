@@ -120,14 +120,14 @@ def a_gradient_bit(patch):
 
 
 def a_weight(patch):
-    """The last bit of one weight, after the seventh step: as a cosmic ray would."""
+    """A bit of one weight, after the seventh step: as a cosmic ray would."""
     original = Recorder.note
 
     def other(self, done, *rest):
         if done == 7:
             bias = weight(self._model, "head/bias")
             bits = bias.numpy().view(np.int32)
-            bits[0] ^= 1
+            bits[0] ^= 1 << 20
             bias.assign(bits.view(np.float32))
         original(self, done, *rest)
 

@@ -137,6 +137,7 @@ def test_hashes_change_nothing_and_are_of_the_step_s_sum(
     strategy = strategies[min(2, micro_batches)]
 
     def trained(hashing):
+        keras.backend.clear_session()  # or its layers have other names
         keras.utils.set_random_seed(0)
         settings = {"reduction": reduction, "hashing": hashing}
         training = Training(strategy, reader, poisoned_model, plain(), inputs, **settings)
