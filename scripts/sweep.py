@@ -213,14 +213,18 @@ def table(outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
 
 
 def curves(outcomes: Sequence[Outcome]) -> tuple[str, list[Series]]:
-    """What the picture's axis shows, and a curve for each combination of the rest but the seed."""
+    """What the picture's axis shows, and a curve for each combination of the rest but the seed.
+
+    The axis is what has most values; of several the batch size, or else the first.
+    """
     names = [name for name in outcomes[0].values if name != "seed"] or ["seed"]
-    axis = "global_batch_size" if "global_batch_size" in names else names[0]
+    counts = {name: len({each.values[name] for each in outcomes}) for name in names}
+    axis = max(names, key=lambda name: (counts[name], name == "global_batch_size"))
     points: dict[str, list[Point]] = {}
     for each in outcomes:
         label = ", ".join(f"{name} {each.values[name]}" for name in names if name != axis)
         point = Point(each.values[axis], each.accuracy, each.images_per_second)
-        points.setdefault(label, []).append(point)
+        points.setdefault(label.replace("_", " "), []).append(point)
     return axis, [Series(label, own) for label, own in points.items()]
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -46,23 +46,37 @@ SEED = 0
 Steps = Callable[[int], object]  # makes so many steps, and waits for the last one
 
 
-def where_the_batch_is_cut(
-    config: BenchmarkConfig, tiny_steps: int = 100, cnn_steps: int = 10
-) -> list[Comparison]:
+class Model(NamedTuple):
+    """What is trained, and for how long."""
+
+    name: str
+    build: Callable[[], keras.Model]
+    image_size: int
+    images_per_step: int
+    replicas: int
+    steps: int  # that are timed
+
+
+CNN = Model("cnn", partial(network, "cnn", 28), 28, 128, 1, steps=10)
+# Of the tiny one mostly what is around a model is measured.
+MODELS = (Model("tiny model", tiny, 8, 64, 1, steps=100), CNN, CNN._replace(replicas=2))
+
+
+def where_the_batch_is_cut(config: BenchmarkConfig) -> list[Comparison]:
     """The pipeline against the other three, and against samestep's own step."""
     found = []
-    for name, build, size, images, replicas, steps in (
-        ("tiny model", tiny, 8, 64, 1, tiny_steps),
-        ("cnn", partial(network, "cnn", 28), 28, 128, 1, cnn_steps),
-        ("cnn", partial(network, "cnn", 28), 28, 128, 2, cnn_steps),
-    ):
+    for model in MODELS:
+        images, steps = model.images_per_step, model.steps
         inputs = InputConfig(
-            global_batch_size=images, micro_batch_size=MICRO_BATCH, image_size=size, augment="none"
+            global_batch_size=images,
+            micro_batch_size=MICRO_BATCH,
+            image_size=model.image_size,
+            augment="none",
         )
-        ways = Case(Setup(cpus(replicas), inputs)).ways(build)
+        ways = Case(Setup(cpus(model.replicas), inputs)).ways(model.build)
         variants = {way: _after_stock(make, steps) for way, make in ways.items()}
         rates = measure_in_turn(images * steps, config.rounds, variants)
-        title = f"{name}, {size} px, {images // MICRO_BATCH} x {MICRO_BATCH}, {replicas} CPU"
+        title = f"{model.name}, {images} images of {model.image_size} px, {model.replicas} CPU"
         first, *others = variants
         found += [compare(title, rates, first, other) for other in others]
     return found
