@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-attack test-native test-crash test-slurm test-placement test-presets coverage check clean
+.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-attack test-native test-crash test-slurm test-placement test-presets docs coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test-presets: $(VENV)/installed  ## Two steps of every preset, on tiny images: f
 
 test-crash: $(VENV)/installed  ## Every save interrupted at each system call; docs/reliability.md.
 	$(in_venv) -m pytest -n 0 tests/test_crashes.py --crash-table=docs/reliability.md
+
+docs: $(VENV)/installed  ## Run every command and example of README and docs: ten minutes.
+	$(in_venv) -m pytest -m docs --dist loadgroup tests/scripts/test_documents.py
 
 coverage: $(VENV)/installed  ## All tests, and the lines they do not reach.
 	$(in_venv) -m pytest --cov

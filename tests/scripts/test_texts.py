@@ -8,7 +8,9 @@ import pytest
 from absl.flags import FlagValues
 
 from scripts import demo, flags
+from scripts.flags import FlagError
 from tests.conftest import ROOT
+from tests.documents import PAGES, anchors, blocks, broken_links
 from tests.scripts.conftest import console_scripts, parsed
 from tests.test_layout import MODULES, mirrored
 
@@ -16,14 +18,10 @@ from tests.test_layout import MODULES, mirrored
 MIRRORING = {f"tests/{mirrored(module)}" for module in MODULES}
 MIRRORING |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("*/**/conftest.py")}
 
-TEXTS = [
-    ROOT / name
-    for name in (
-        *("README.md", "WORKSPACE.md", "CHANGELOG.md"),
-        *("CONTRIBUTING.md", "SECURITY.md"),
-    )
-]
-TEXTS += sorted((ROOT / "docs").glob("*.md"))
+OTHERS = ("WORKSPACE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+TEXTS = [*PAGES, *(ROOT / name for name in OTHERS)]
+
+MAP = ROOT / "WORKSPACE.md"
 
 ARGUMENTS = {}  # command as it is typed -> the flag that its first argument may fill
 
@@ -55,33 +53,62 @@ def commands() -> dict[str, tuple[type, ...]]:
 COMMANDS = commands()
 
 
-def examples() -> list[str]:
-    """Command lines in the texts' code blocks, and those that the demo ends with."""
-    blocks = [
-        block
-        for path in TEXTS
-        for block in re.findall(r"^```\w*\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
-    ]
-    joined = [block.replace("\\\n", " ") for block in [*blocks, demo.OWN_IMAGES]]
-    lines = [line for block in joined for line in block.splitlines()]
-    lines = [line.strip().removeprefix("$ ") for line in lines]
-    return [line for line in lines if re.match(r"samestep-\S+ .*--|python -m", line)]
+def typed(text: str) -> list[list[str]]:
+    """Shell text -> the words of each command of ours in it, without redirections and pipes."""
+    text = re.sub(r"(^|\s)#.*$", "", text.replace("\\\n", " "), flags=re.MULTILINE)
+    words = shlex.shlex(text, posix=True, punctuation_chars="();<>|&\n")
+    words.whitespace, words.whitespace_split = " \t", True
+    commands: list[list[str]] = [[]]
+    for word in words:
+        if set(word) <= set(words.punctuation_chars):
+            commands.append([])
+        elif commands[-1] or re.match(r"samestep-|python$", word):  # after A=1, do and the like
+            commands[-1].append(word)
+    return [each for each in commands if each and (each[0] != "python" or each[1] == "-m")]
 
 
-@pytest.mark.parametrize("line", examples())
-def test_an_example_can_be_typed(line, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    typed = max((typed for typed in COMMANDS if line.startswith(typed)), key=len, default=None)
-    assert typed, f"there is no such command; there are {', '.join(COMMANDS)}"
-    line, _, inner = line.partition(" -- ")
-    if inner:  # samestep-launch: what comes after it is a command too
-        test_an_example_can_be_typed(inner.partition(" > ")[0].strip(), monkeypatch)
-    arguments = shlex.split(line.removeprefix(typed), comments=True)
+def examples() -> list[tuple[str, list[str]]]:
+    """Where it stands and the words of each command in the texts' blocks, and at the demo's end."""
+    shell = [("scripts/demo.py", demo.OWN_IMAGES)]
+    for block in (block for path in TEXTS for block in blocks(path)):
+        shown = re.findall(r"^\$ ((?:.*\\\n)*.*)$", block.text, re.MULTILINE)  # else output
+        if block.language == "sh" or shown:
+            shell.append((block.where, "\n".join(shown) or block.text))
+    return [(where, words) for where, text in shell for words in typed(text)]
+
+
+def check(words: list[str]) -> None:
+    """Reads the flags of a command as the command would. Raises as it would."""
+    line = shlex.join(words)
+    named = max((each for each in COMMANDS if f"{line} ".startswith(f"{each} ")), key=len, default="")
+    assert named, f"{line}: there is no such command; there are {', '.join(COMMANDS)}"
+    arguments = words[len(named.split()) :]
+    if "--" in arguments:  # samestep-launch: what comes after it is a command too
+        inner = arguments.index("--")
+        if re.match("samestep-|python", arguments[inner + 1]):
+            check(arguments[inner + 1 :])
+        arguments = arguments[:inner]
     arguments = [a for a in arguments if a.strip(".")]  # "..": and so on
-    if ARGUMENTS.get(typed) and not arguments[0].startswith("-"):
-        arguments[0] = f"--{ARGUMENTS[typed]}={arguments[0]}"
-    arguments = [a for a in arguments if not a.endswith("your.flags")]
-    parsed(arguments, *COMMANDS[typed])
+    if ARGUMENTS.get(named) and not arguments[0].startswith("-"):
+        arguments[0] = f"--{ARGUMENTS[named]}={arguments[0]}"
+    arguments = [a for a in arguments if not re.fullmatch("--flagfile=(your|my).flags", a)]
+    parsed(arguments, *COMMANDS[named])
+
+
+@pytest.mark.parametrize("words", [pytest.param(w, id=f"{at} {w[0]}") for at, w in examples()])
+def test_an_example_can_be_typed(words, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    check(words)
+
+
+def test_a_wrong_example_is_found():
+    line = "A=1 samestep-launch --workers=2 -- samestep-train --epochs=2 --epoch=3 | tee log && ls"
+    (words,) = typed(line)
+    assert words[-1] == "--epoch=3"
+    with pytest.raises(FlagError, match="epoch"):
+        check(words)
+    with pytest.raises(AssertionError, match="no such command"):
+        check(["samestep-trane", "--epochs=2"])
 
 
 def missing_files(text: str) -> list[str]:
@@ -108,12 +135,36 @@ def test_what_a_text_names_is_there(path):
     assert missing_files(text) == []
 
 
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_a_link_leads_somewhere(path):
+    assert list(broken_links(path)) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A `b`, c\n\n[a](#a-b-c) [b](#a-b) [c](no.md) [d](http://no.org)\n")
+    assert anchors(page) == {"a-b-c"}
+    assert list(broken_links(page)) == [
+        "#a-b: page.md has no heading a-b",
+        "no.md: there is no no.md",
+    ]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_block_says_what_it_is(path):
+    """make docs runs a block by its language; what it exchanges must be there."""
+    for block in blocks(path):
+        assert block.language in ("", "sh", "python", "diff", "console", "yaml"), block.where
+        assert block.language or "$ samestep" not in block.text or path.name == "README.md"
+        assert block.as_run
+
+
 def test_what_the_makefile_names_is_there():
     assert missing_files((ROOT / "Makefile").read_text()) == []
 
 
 def test_the_map_shows_every_file():
-    block = re.search(r"^## Files\n+```\n(.*?)^```", TEXTS[1].read_text(), re.DOTALL | re.MULTILINE)
+    block = re.search(r"^## Files\n+```\n(.*?)^```", MAP.read_text(), re.DOTALL | re.MULTILINE)
     lines = [line.split("  ", 1) for line in block[1].splitlines() if line]
     assert all(len(line) == 2 and line[1].strip() for line in lines), "a line says what it is"
     listed = [path for path, _ in lines]
