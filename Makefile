@@ -57,7 +57,7 @@ test-crash: $(VENV)/installed  ## Every save interrupted at each system call; do
 	$(in_venv) -m pytest -n 0 tests/test_crashes.py --crash-table=docs/reliability.md
 
 docs: $(VENV)/installed  ## Run every command and example of README and docs: ten minutes.
-	$(in_venv) -m pytest -m docs --dist loadgroup tests/scripts/test_documents.py
+	$(in_venv) -m pytest -m docs --dist loadgroup tests/scripts
 
 coverage: $(VENV)/installed  ## All tests, and the lines they do not reach.
 	$(in_venv) -m pytest --cov

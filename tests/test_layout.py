@@ -37,6 +37,7 @@ CROSS_CUTTING = {
     "scripts/test_presets.py": "the flagfiles, from parsing to two steps",
     "scripts/test_every_flag.py": "each setting of a run, and what it changes",
     "scripts/test_texts.py": "README, the map and docs",
+    "scripts/test_troubleshooting.py": "messages, as a page of docs has them",
     "scripts/test_documents.py": "every block of README and docs, run",
     "trainer/test_replicas.py": "a step and its model on 1, 2 and 4 replicas: the same bits",
     "trainer/test_invariance.py": "the invariance matrix: any split over workers and devices",

@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import subprocess
 
 import pytest
 from absl.flags import FlagValues
@@ -127,6 +128,7 @@ def test_what_a_text_names_is_there(path):
         for config_type in config_types:
             flags.define(config_type, flag_values)
         defined |= set(flag_values)
+    defined |= set(re.findall(r"^\+    (\w+): Annotated\[", text, re.MULTILINE))  # in a diff
     assert set(re.findall(r"(?<![\w-])--([a-z]\w*)", text)) <= defined
     programs = {typed.split()[0] for typed in COMMANDS}
     assert set(re.findall(r"samestep-[a-z]+", text)) <= programs
@@ -148,6 +150,15 @@ def test_a_broken_link_is_found(tmp_path):
         "#a-b: page.md has no heading a-b",
         "no.md: there is no no.md",
     ]
+
+
+@pytest.mark.parametrize(
+    "block", [b for p in PAGES for b in blocks(p) if b.language == "diff"], ids=lambda b: b.where
+)
+def test_a_diff_can_be_applied(block):
+    argv = ["patch", "--strip=1", "--dry-run", f"--directory={ROOT}"]
+    done = subprocess.run(argv, input=block.text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
