@@ -45,7 +45,7 @@ class Block(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The name of the file that a Python block is saved as: its first line, as in "# net.py"."""
+        """What a Python block is saved as: its first line, as in "# net.py"."""
         named = re.match(r"# (\w+\.py)\n", self.text)
         return named[1] if named else ""
 

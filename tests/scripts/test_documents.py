@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from scripts import demo
@@ -82,7 +83,10 @@ def place_of(tmp_path_factory) -> Callable[[Path], Place]:
 
 
 def furnish(place: Place, text: str) -> None:
-    """The packages, 600 digits of MNIST in class folders, and their records where none are made."""
+    """The packages, and digits of MNIST: class folders, others' TFRecords, and records.
+
+    Records are made where the page does not. IMAGES, garden and tfds stand for what a user has.
+    """
     for package in PACKAGES:
         leave_out = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, place.folder / package, ignore=leave_out)
@@ -93,8 +97,24 @@ def furnish(place: Place, text: str) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels[number]).save(path)
     (place.folder / "IMAGES").symlink_to("images")
+    write_examples(place.folder / "garden", "image/encoded", "image/class/label", first_label=1)
+    write_examples(place.folder / "tfds", "image", "label", first_label=0)
     if "--out=data" not in text:
         place.run("samestep-records write --images=images --out=data")
+
+
+def write_examples(folder: Path, image_key: str, label_key: str, first_label: int) -> None:
+    """Two splits of 20 digits as other programs write them."""
+    folder.mkdir()
+    paths = sorted((folder.parent / "images").glob("*/*0.png"))[:40]
+    for split, part in (("train", paths[:20]), ("validation", paths[20:])):
+        with tf.io.TFRecordWriter(str(folder / f"{split}-00000-of-00001")) as writer:
+            for path in part:
+                example = tf.train.Example()
+                feature = example.features.feature
+                feature[image_key].bytes_list.value.append(path.read_bytes())
+                feature[label_key].int64_list.value.append(int(path.parent.name) + first_label)
+                writer.write(example.SerializeToString())
 
 
 def exchanges(transcript: str) -> Iterator[tuple[str, str]]:
@@ -129,7 +149,7 @@ def run(block: Block, place: Place) -> None:
             assert found, f"{command}\nwas to show:\n{shown}\nand shows:\n{output[-3000:]}"
 
 
-@pytest.mark.parametrize("block", cases())
+@pytest.mark.parametrize("block", list(cases()))
 def test_a_block_runs(block, place_of):
     if block.not_run:
         pytest.skip(f"{block.where}: {block.not_run}")
