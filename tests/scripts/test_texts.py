@@ -185,6 +185,7 @@ def test_a_block_says_what_it_is(path):
         assert block.language in ("", "sh", "python", "diff", "console", "yaml"), block.where
         assert block.language or "$ samestep" not in block.text or path.name == "README.md"
         assert block.as_run
+        assert "```" not in block.not_run + str(block.exchanges), block.where
 
 
 def test_what_the_makefile_names_is_there():
