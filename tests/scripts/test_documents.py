@@ -167,6 +167,5 @@ def test_what_a_page_shows_is_compared():
         ("echo one two \\\n  three", "one two\n  three"),
         ("cat x", "error: no .. file"),
     ]
-    assert re.search(pattern("error: no .. file"), "a\nerror: no such\nfile")
-    assert re.search(pattern("error: .. directory .."), "error: no such directory", re.DOTALL)
-    assert not re.search(pattern("4000 records"), "400 records")
+    assert re.search(pattern("error: no .. file .."), "a\nerror: no such\nfile", re.DOTALL)
+    assert not re.search(pattern("4000 .. records"), "400 bad records", re.DOTALL)

@@ -31,8 +31,10 @@ PROVOKED = {
     "--gpus=.., but TensorFlow sees .. GPUs here": f"CUDA_VISIBLE_DEVICES= {LATE} --gpus=2",
     "There is no model ..": f"{LATE} --model=resnet19",
     ".. cannot be built for images of ..": f"{LATE} --model=keras:InceptionV3",
-    ".. has no class folders: one folder of images per class": "samestep-records write"
-    " --images=images/7 --out=new",
+    "Images in .. are not in a class folder: ..": "samestep-records write --images=images/7"
+    " --out=new",
+    ".. has no class folders: one folder of images per class": "mkdir -p empty &&"
+    " samestep-records write --images=empty --out=new",
     ".. has the class .. only; a classifier needs 2": "mkdir -p one && cp -r images/7 one &&"
     " samestep-records write --images=one --out=new",
     ".. exists. Remove it or choose another --out": "samestep-records write --images=images"
