@@ -123,7 +123,7 @@ def _curves(run: Run) -> str:
 def _best(run: Run) -> dict[str, Any] | None:
     """The line of metrics of the best evaluation."""
     lines = [line for line in run.metrics if _accuracy(line) is not None]
-    return max(lines, key=_accuracy, default=None)
+    return max(lines, key=lambda line: _accuracy(line) or 0.0, default=None)
 
 
 def _accuracy(line: dict[str, Any]) -> float | None:
