@@ -7,7 +7,7 @@ import shlex
 import pytest
 from absl.flags import FlagValues
 
-from scripts import demo, flags
+from scripts import demo, flags, sweep
 from tests.conftest import ROOT
 from tests.scripts.conftest import console_scripts, parsed
 from tests.test_layout import MODULES, mirrored
@@ -81,6 +81,8 @@ def test_an_example_can_be_typed(line, monkeypatch):
     if ARGUMENTS.get(typed) and not arguments[0].startswith("-"):
         arguments[0] = f"--{ARGUMENTS[typed]}={arguments[0]}"
     arguments = [a for a in arguments if not a.endswith("your.flags")]
+    if typed == "samestep-sweep":
+        arguments = sweep.separate(arguments)[1]  # of each list the first
     parsed(arguments, *COMMANDS[typed])
 
 
