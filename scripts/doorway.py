@@ -9,10 +9,10 @@
 
         loop.fit(config)
 
-Exit codes: what the command returns (None is 0); 2 for a wrong command line, setting, file, device
-or checkpoint, with one line on stderr; 75 for a run that saved and stopped on a signal; 69 where
-another worker is gone; 130 for a Ctrl-C that ends at once; 1 with the traceback for a fault of
-ours.
+Exit codes: what the command returns (None is 0; of samestep-doctor 3 says that there are warnings);
+2 for a wrong command line, setting, file, device or checkpoint, with one line on stderr; 75 for a
+run that saved and stopped on a signal; 69 where another worker is gone; 130 for a Ctrl-C that ends
+at once; 1 with the traceback for a fault of ours.
 """
 
 import errno
