@@ -9,13 +9,13 @@ from typing import Literal
 
 import numpy as np
 
+from input import mistaken
 from input.errors import InputError
 from input.foundation import durable, typed_json
 from input.records import ENCODED, Schema
 from input.shard import Shard, broken, check_size, read_checksums, read_index, read_sources
-from input.splits import SPLITS
+from input.splits import MANIFEST_FILE, SPLITS
 
-MANIFEST_FILE = "manifest.json"
 INDEX_BYTES = 16  # memory of each record: its offset, its length and its checksum
 
 
@@ -125,9 +125,9 @@ def find_splits(folder: Path) -> list[tuple[str, Path]]:
     """Name and folder of each split in a data_dir, or of the one that `folder` is. InputError."""
     if os.path.lexists(folder / MANIFEST_FILE):
         return [(folder.name, folder)]
-    names = [name for name in SPLITS if (folder / name).is_dir()]
+    names = [name for name in SPLITS if os.path.lexists(folder / name / MANIFEST_FILE)]
     if not names:
-        raise InputError(f"--dir={folder} holds no split: no {MANIFEST_FILE} in it or below it.")
+        raise InputError(mistaken.explain(folder, "dir"))
     return [(name, folder / name) for name in names]
 
 
@@ -145,10 +145,7 @@ def _read(folder: Path) -> Manifest:
         found = f"{path} is missing: {folder} holds no finished split"
         if not folder.is_dir():
             found = f"{folder} is not a folder. A split is a folder of records"
-        raise InputError(
-            f"{found}. Make one from images with samestep-records write --images=DIR "
-            f"--out={folder.parent}"
-        ) from None
+        raise InputError(f"{found}. Make it with samestep-records, or put it back.") from None
     except OSError as error:
         raise broken(folder, f"{path} cannot be read: {error.strerror}") from None
     except typed_json.JsonError as error:

@@ -62,7 +62,7 @@ def benchmark(config: BenchmarkConfig) -> None:
 
 def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     """One benchmark's rows."""
-    quiet_tensorflow()
+    quiet_tensorflow(say=False)  # the process that has started this one has said so
     from scripts.benchmarks.gil import GIL_BENCHMARKS
     from scripts.benchmarks.input import INPUT_BENCHMARKS
     from scripts.benchmarks.reader import READER_BENCHMARKS

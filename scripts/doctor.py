@@ -12,11 +12,14 @@ from trainer.config import Config, Examination, Hardware
 
 
 def main() -> NoReturn:
-    enter(__doc__, examine, Config, Hardware, Examination)
+    enter(__doc__, examine, Config, Hardware, Examination, required=("data_dir",))
 
 
 def examine(config: Config, hardware: Hardware, examination: Examination) -> None:
-    quiet_tensorflow()
+    from trainer import preflight
+
+    cluster = preflight.check(config, hardware)
+    quiet_tensorflow(say=cluster.index == 0)
     from trainer import doctor
 
     for check, found in doctor.examine(config, hardware, examination.trace_gpus):

@@ -39,12 +39,14 @@ def main() -> NoReturn:
 
 
 def export(config: ExportConfig) -> None:
+    from trainer import preflight
+
+    folder, out = Path(config.run_dir), Path(config.out)
+    preflight.exported(folder, out, config.model, config.weights)
     quiet_tensorflow()
     from trainer.export import export_run
 
-    export_run(
-        Path(config.run_dir), Path(config.out), config.checkpoint, config.model, config.weights
-    )
+    export_run(folder, out, config.checkpoint, config.model, config.weights)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from input.foundation.text import one_line
-from input.manifest import Manifest
+from input.manifest import Manifest, find_splits
 from input.prepare.config import IndexConfig, ShowConfig, VerifyConfig, WriteConfig
 from input.splits import SPLITS, TEST, TRAIN, VALIDATION
 from scripts.doorway import Command, enter_command
@@ -25,7 +25,7 @@ from scripts.quiet import quiet_tensorflow
 
 def main() -> NoReturn:
     commands = {
-        "write": Command(write, (WriteConfig,)),
+        "write": Command(write, (WriteConfig,), argument="images"),
         "index": Command(index, (IndexConfig,), argument="dir"),
         "verify": Command(verify, (VerifyConfig,), argument="dir"),
         "show": Command(show, (ShowConfig,), argument="dir"),
@@ -67,6 +67,7 @@ def index(config: IndexConfig) -> None:
 
 def verify(config: VerifyConfig) -> int:
     """Check every byte, image and label of records, and find duplicate images."""
+    find_splits(Path(config.dir))
     quiet_tensorflow()
     from input.prepare import verify
 
@@ -80,6 +81,8 @@ def verify(config: VerifyConfig) -> int:
 
 def show(config: ShowConfig) -> None:
     """Show records: numbers of each class, sizes, and a sheet of images as training sees them."""
+    for _, folder in find_splits(Path(config.dir)):
+        Manifest.load(folder)
     quiet_tensorflow()
     from input.prepare import show
 

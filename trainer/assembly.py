@@ -9,15 +9,14 @@ import tensorflow as tf
 
 from input import order
 from input.config import InputConfig, ResolvedInput
-from input.errors import InputError
 from input.manifest import Manifest
 from input.native import library
 from input.reader import RecordReader
-from input.splits import TRAIN, VALIDATION
+from models import graph, names
 from models.build import build_model
-from trainer import data, optimizers, provenance, run_dir
+from trainer import data, preflight, provenance
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
-from trainer.errors import TrainerError
+from trainer.preflight import Prepared
 from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
 from trainer.workers.discovery import Cluster
@@ -54,56 +53,24 @@ def begin(config: Config, hardware: Hardware, first: RunDefinition | None = None
 
     Raises InputError, ModelError or TrainerError.
     """
-    manifests = data.manifests(config, (TRAIN, VALIDATION))
-    trained, validated = (manifests[split].classes for split in (TRAIN, VALIDATION))
-    if trained != validated:
-        raise InputError(
-            f"{config.input.data_dir}: train and validation differ in their classes: "
-            f"{_difference(trained, validated)}. Write both with one samestep-records write."
-        )
-    if len({data.image_dtype(manifest) for manifest in manifests.values()}) > 1:
-        raise InputError(
-            f"{config.input.data_dir}: train has {data.image_dtype(manifests[TRAIN])} pixels and "
-            f"validation {data.image_dtype(manifests[VALIDATION])}. Write both in the same way."
-        )
-    if first is not None:
-        config = run_dir.fill_in(config, first.config)
-        run_dir.check_same(first, config, data.fingerprints(manifests))
-        _check_decoder(first)
-    cluster = discovery.discover(os.environ)
-    inputs = order.resolve(config.input, manifests[TRAIN].image_size)
-    weights = data.class_weights(config.optimizer.class_weights, manifests[TRAIN])
-    if first is not None and first.class_weights != weights:
-        raise TrainerError(
-            f"--class_weights={config.optimizer.class_weights} holds other weights than when the "
-            "run began. Put them back, or start in another --run_dir."
-        )
-    job = _assemble(_resolved(config, inputs), hardware, cluster, manifests, weights)
-    own = provenance.recorded(job.definition, job.model, first)
+    prepared = preflight.prepare(config, first)
+    job = _assemble(
+        _resolved(prepared),
+        hardware,
+        prepared.cluster,
+        prepared.manifests,
+        prepared.class_weights,
+    )
+    if not names.is_code(config.model.model):
+        return job
+    computed = graph.digest(job.model, job.config.input.micro_batch_size)
+    own = provenance.recorded(job.definition, computed, first)
     return dataclasses.replace(job, definition=own)
 
 
 def restored(first: RunDefinition, hardware: Hardware, *, data_dir: str, split: str) -> Job:
-    """The run of a folder, to evaluate and not to train: any number of replicas will do, and
-    TensorFlow's decoder where the run's is not there."""
-    config = first.config
-    inputs = dataclasses.replace(
-        config.input,
-        data_dir=data_dir or config.input.data_dir,
-        decoder=config.input.decoder if library.available() else "tensorflow",
-    )
-    config = dataclasses.replace(config, input=inputs)
-    manifests = data.manifests(config, (split,))
-    if manifests[split].classes != first.classes:
-        raise InputError(
-            f"{inputs.data_dir}/{split} has other classes than the run was trained on: "
-            f"{_difference(first.classes, manifests[split].classes)}."
-        )
-    if data.image_dtype(manifests[split]) != first.image_dtype:
-        raise InputError(
-            f"{inputs.data_dir}/{split} has {data.image_dtype(manifests[split])} pixels; the "
-            f"run was trained on {first.image_dtype}."
-        )
+    """The run of a folder, to evaluate and not to train: any number of replicas will do."""
+    config, manifests = preflight.evaluated(first, data_dir, split)
     return _assemble(config, hardware, discovery.discover(os.environ), manifests)
 
 
@@ -146,27 +113,10 @@ def _device_names(hardware: Hardware) -> list[str]:
     return device_names(hardware.virtual_cpus, hardware.gpus, hardware.virtual_gpus)
 
 
-def _check_decoder(first: RunDefinition) -> None:
-    """Raises InputError where a run would go on with pixels that another decoder has made."""
-    before, decoder = first.environment["decoder"], first.config.input.decoder
-    if (now := library.version(decoder)) != before:
-        raise InputError(
-            f"The run's images were decoded by {before}, and here is {now}: some pixels would "
-            "differ. Go on where that is, or begin another run; --decoder=tensorflow depends on "
-            "TensorFlow's version alone."
-        )
-
-
-def _difference(first: tuple[str, ...], second: tuple[str, ...]) -> str:
-    only = [sorted(set(a) - set(b)) for a, b in ((first, second), (second, first))]
-    return f"only in the first {only[0]}, only in the second {only[1]}"
-
-
-def _resolved(config: Config, inputs: ResolvedInput) -> ResolvedConfig:
-    threads = config.run.intra_op_threads or cores()
-    run = ResolvedRun(**{**vars(config.run), "intra_op_threads": threads})
-    optimizer = optimizers.resolve(config.optimizer, inputs.global_batch_size, run.epochs)
-    return ResolvedConfig(inputs, config.model, optimizer, run)
+def _resolved(prepared: Prepared) -> ResolvedConfig:
+    run = prepared.config.run
+    run = ResolvedRun(**{**vars(run), "intra_op_threads": run.intra_op_threads or cores()})
+    return ResolvedConfig(prepared.inputs, prepared.config.model, prepared.optimizer, run)
 
 
 def _assemble(

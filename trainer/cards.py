@@ -9,8 +9,8 @@ import tensorflow as tf
 from input import order
 from input.order import Plan
 from input.splits import TRAIN, VALIDATION
-from models import pixels, source
-from trainer import optimizers, provenance
+from models import names, pixels
+from trainer import provenance, recipe
 from trainer.assembly import Job
 from trainer.audit import Audit
 from trainer.config import RunDefinition
@@ -78,7 +78,7 @@ def start_rows(
         f"{run.precision}",
     )
     yield "pixels", pixels.shown(job.model)
-    yield "optimizer", optimizers.shown(job.config.optimizer, plan.images_per_step)
+    yield "optimizer", recipe.shown(job.config.optimizer, plan.images_per_step)
     if job.definition.class_weights:
         yield "class weights", _per_class(job.definition.classes, job.definition.class_weights)
     replicas = f"{found.draws} replica{'s' * (found.draws > 1)}"
@@ -111,7 +111,7 @@ def end_rows(run_dir: Path, last: State, best: State, model: str) -> Iterator[tu
         yield "averages", f"fingerprint {last.averages}"
     yield "run", str(run_dir)
     yield "watch", f"tensorboard --logdir {run_dir}"
-    named = f" --model={model}" if source.is_code(model) else ""
+    named = f" --model={model}" if names.is_code(model) else ""
     yield "export", f"samestep-export --run_dir={run_dir} --out={run_dir / 'export'}{named}"
 
 

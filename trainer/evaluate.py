@@ -15,11 +15,10 @@ from input.foundation.text import one_line
 from input.order import EvaluationPlan
 from input.reader import Reader
 from input.splits import VALIDATION
-from trainer import assembly, provenance, run_dir, step, tracing
+from trainer import assembly, preflight, provenance, run_dir, step, tracing
 from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware, RunDefinition
-from trainer.errors import TrainerError
 from trainer.state import TOP, EvaluationResult, State
 from trainer.workers.agreement import Workers, naming_lost_workers
 
@@ -112,8 +111,7 @@ def evaluate_run(
     model: the run's, which must be given where it is code of the user's. data_dir: the records'
     folder; empty: where the run was trained from. weights: see restore.
     """
-    first = run_dir.load(folder)
-    provenance.check_named(folder, first, model)
+    first = preflight.trained(folder, model, weights)
     with naming_lost_workers():
         job = assembly.restored(first, hardware, data_dir=data_dir, split=split)
         state, averaged = restore(folder, first, job.model, job.strategy, checkpoint, weights)
@@ -144,14 +142,10 @@ def restore(
 ) -> tuple[State, bool]:
     """Loads a checkpoint into a run's model; the state, and whether it has the averages now.
 
-    weights: auto is averaged where the run has averages, which is what they are for. Raises
-    TrainerError.
+    weights: auto is averaged where the run has averages, which is what they are for;
+    preflight.trained has checked that they are there. Raises TrainerError.
     """
     averages = tracing.averages_of(model, first.config, strategy)
-    if weights == "averaged" and averages is None:
-        raise TrainerError(
-            f"{folder} has no averages of its weights: --ema_decay was 0. Leave --weights out."
-        )
     identity = run_dir.identity(first)
     found = Checkpoints(folder, identity, model, averages=averages).restore_existing(checkpoint)
     if averages is None or weights == "trained":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -46,12 +47,12 @@ def fit(config: Config, hardware: Hardware) -> State:
     Whatever the hardware and however often it was stopped: the same weights. Returns the last
     checkpoint's state. Every worker of a run calls it. Raises PreemptedError after a signal.
     """
-    folder = Path(config.run.run_dir)
-    if not config.run.run_dir:
-        raise TrainerError("--run_dir is missing: the folder that gets everything the run makes.")
+    folder = run_dir.named(config.run)
     first = run_dir.find(folder)
     with naming_lost_workers():
         job = assembly.begin(config, hardware, first)
+        if job.workers.chief:
+            print("tracing the step", file=sys.stderr, flush=True)  # 2 to 40 s without a line
         training = tracing.training(job)
         workers, own = job.workers, job.definition
         lock = run_dir.lock(folder) if workers.chief else nullcontext()

@@ -8,7 +8,7 @@ from typing import IO, get_args
 
 from input.foundation import durable, typed_json
 from input.foundation.settings import settings
-from trainer.config import Config, RunDefinition
+from trainer.config import Config, RunConfig, RunDefinition
 from trainer.errors import TrainerError
 
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
@@ -30,6 +30,13 @@ def find(run_dir: str | Path) -> RunDefinition | None:
             f"{error}. It is damaged, or of another version of samestep: put back a copy, or start "
             "in another --run_dir."
         ) from None
+
+
+def named(run: RunConfig) -> Path:
+    """The folder of --run_dir. Raises TrainerError where that is not set."""
+    if not run.run_dir:
+        raise TrainerError("--run_dir is missing: the folder that gets everything the run makes.")
+    return Path(run.run_dir)
 
 
 def load(run_dir: str | Path, flag: str = "--run_dir") -> RunDefinition:
@@ -54,14 +61,14 @@ def check_complete(run_dir: Path, first: RunDefinition | None) -> None:
             f"Another launch began the run in {run_dir} while this one started. Run the same "
             "command again: it resumes that run, or names what is different."
         )
-    checkpoints, metrics = run_dir / CHECKPOINTS, run_dir / METRICS_FILE
+    folder, metrics = run_dir / CHECKPOINTS, run_dir / METRICS_FILE
     try:
-        saved = checkpoints.is_dir() and any(checkpoints.glob("step-*"))
+        saved = folder.is_dir() and any(folder.glob("step-*"))
         recorded = durable.read(metrics, MOST_METRICS) if metrics.exists() else b""
     except OSError as error:
         raise TrainerError(f"{run_dir} cannot be read: {error}.") from None
     if first is None and (saved or recorded):
-        there, missing = checkpoints if saved else metrics, CONFIG_FILE
+        there, missing = folder if saved else metrics, CONFIG_FILE
     elif first is not None and not saved and b'"validation/' in recorded:  # of a checkpoint
         there, missing = metrics, f"{CHECKPOINTS}/step-*"
     else:
@@ -95,6 +102,19 @@ def save(run_dir: Path, definition: RunDefinition) -> None:
     """Writes config.json: after a crash there is the whole file or none. Raises TrainerError."""
     with writing(run_dir):
         durable.write(run_dir / CONFIG_FILE, typed_json.dump(definition))
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """The folders of a run's checkpoints by step, without those that are damaged or not whole."""
+    folder = run_dir / CHECKPOINTS
+    found = folder.glob("step-*") if folder.is_dir() else ()
+    return sorted(path for path in found if not path.suffix)
+
+
+def check_free(run_dir: Path) -> None:
+    """Raises TrainerError where another process holds the lock. Leaves the folder as it is."""
+    if (run_dir / LOCK_FILE).exists():
+        lock(run_dir).close()
 
 
 def lock(run_dir: Path) -> IO[str]:

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import build, published
-from trainer import assembly, checkpoint, internals, provenance, run_dir
+from models import build, names, published
+from trainer import assembly, checkpoint, internals, preflight, run_dir
 from trainer.assembly import Job
 from trainer.checkpoint import Checkpoints
 from trainer.config import RunDefinition
@@ -55,7 +55,7 @@ def transfer(job: Job, first: RunDefinition | None) -> Transfer | None:
     asked = job.config.run.init_weights
     if not asked:
         return None
-    if asked == published.IMAGENET or asked.endswith(published.FILES):
+    if asked == names.IMAGENET or asked.endswith(names.FILES):
         source, weights = asked, _published(job)
         mark = checkpoint.fingerprint_of(weights.values())
         whose = f"--init_weights={asked} has"
@@ -87,7 +87,7 @@ def _published(job: Job) -> dict[Place, np.ndarray]:
         return build.bare(config.model, shape, len(job.definition.classes))
 
     with tf.device("CPU:0"):  # on a GPU it would take the place of this run's tensors
-        if config.run.init_weights == published.IMAGENET:
+        if config.run.init_weights == names.IMAGENET:
             found = published.imagenet(config.model.model)
         else:
             found = published.of_file(Path(config.run.init_weights), config.model.model, bare)
@@ -98,14 +98,8 @@ def _of_run(job: Job) -> tuple[State, keras.Model]:
     """The newest sound checkpoint of a run, and its model. Raises TrainerError."""
     run = job.config.run
     folder = Path(run.init_weights)
-    if run.run_dir and folder.resolve() == Path(run.run_dir).resolve():
-        raise TrainerError(
-            f"--init_weights={folder} is the --run_dir itself. Give the folder of another run, or "
-            "leave --init_weights out."
-        )
-    source = run_dir.load(folder, "--init_weights")
-    if source.config.model.model != job.config.model.model:
-        provenance.check_named(folder, source, run.init_model, "--init_model")
+    source = preflight.check_initial_weights(run, job.config.model.model)
+    assert source is not None  # it is neither a name nor a file
     with tf.device("CPU:0"):  # as above
         theirs = assembly.new_model(
             source.config, source.config.input, len(source.classes), source.image_dtype

@@ -1,4 +1,7 @@
-"""Text from files and their names, made fit to be shown."""
+"""What is shown: texts of others made fit for it, numbers of things, names that were meant."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def one_line(text: str) -> str:
@@ -8,3 +11,27 @@ def one_line(text: str) -> str:
     lines, marks of direction reorder what is read (CVE-2021-42574), lone surrogates have no bytes.
     """
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def counted(number: int, thing: str) -> str:
+    """1 step, 1,000 steps, 2 micro-batches: a number of things, of which `thing` is one."""
+    return f"{number:,} {thing if number == 1 else plural(thing)}"
+
+
+def plural(thing: str) -> str:
+    """The plural of a regular English noun, the last word of `thing`: epoch -> epochs."""
+    if thing.endswith(("s", "x", "ch", "sh")):
+        return f"{thing}es"
+    if thing.endswith("y") and thing[-2] not in "aeiou":
+        return f"{thing[:-1]}ies"
+    return f"{thing}s"
+
+
+def did_you_mean(name: str, names: Iterable[str], before: str = "") -> str:
+    """A sentence with the names that are spelled nearly like this one, or nothing.
+
+    before: what each of them is shown with, as in "--".
+    """
+    spelled = {known.lower(): known for known in names}
+    close = [before + spelled[match] for match in get_close_matches(name.lower(), spelled)]
+    return f" Did you mean {' or '.join(close)}?" if close else ""

@@ -14,7 +14,7 @@ from input.errors import BadRecordError, InputError
 from input.native import library
 from tests.conftest import CLASSES, THREADS, error, rewrite
 from tests.trainer.conftest import HARDWARE, settings
-from trainer import assembly, optimizers, run_dir, tracing
+from trainer import assembly, recipe, run_dir, tracing
 from trainer.checkpoint import fingerprint
 from trainer.config import Hardware, ResolvedConfig, ResolvedRun
 
@@ -48,7 +48,7 @@ def test_what_is_unset_is_resolved_by_records_and_hardware(data_dir):
         if name == "input":
             expected = order.resolve(unset.input, 16)
         elif name == "optimizer":
-            expected = optimizers.resolve(group, given.input.global_batch_size, given.run.epochs)
+            expected = recipe.resolve(group, given.input.global_batch_size, given.run.epochs)
         else:
             expected = group
         assert vars(getattr(job.config, name)) == vars(expected)

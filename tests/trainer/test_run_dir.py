@@ -11,7 +11,7 @@ import pytest
 from input.config import InputConfig, ResolvedInput
 from models.config import ModelConfig
 from tests.conftest import ROOT, error
-from trainer import optimizers, run_dir
+from trainer import recipe, run_dir
 from trainer.config import Config, ResolvedConfig, ResolvedRun, RunConfig, RunDefinition
 from trainer.errors import TrainerError
 from trainer.recipe import OptimizerConfig
@@ -19,7 +19,7 @@ from trainer.recipe import OptimizerConfig
 CONFIG = ResolvedConfig(
     ResolvedInput(data_dir="data", micro_batch_size=64, image_size=28),
     ModelConfig("cnn", dropout=0.1),
-    optimizers.resolve(OptimizerConfig(clip_norm=1.0), images_per_step=256, epochs=10),
+    recipe.resolve(OptimizerConfig(clip_norm=1.0), images_per_step=256, epochs=10),
     ResolvedRun(run_dir="run", intra_op_threads=2),
 )
 DEFINITION = RunDefinition(CONFIG, ("a", "b"), {"train": "1", "validation": "2"}, {"device": "CPU"})
