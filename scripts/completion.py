@@ -26,8 +26,9 @@ _samestep() {{
     if [[ -z ${{_samestep_words[$key]}} ]]; then
         _samestep_words[$key]=$("$program" $command --completion=words 2>/dev/null) || return
     fi
-    local IFS=$'\\n'
-    COMPREPLY=($(compgen -W "${{_samestep_words[$key]}}" -- "$current"))
+    local words=${{_samestep_words[$key]}} IFS=$'\\n'
+    [[ $current == *=* ]] || words=$(grep -v =. <<< "$words")
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
     if [[ $current == *=* && $COMP_WORDBREAKS == *=* ]]; then
         COMPREPLY=("${{COMPREPLY[@]#"${{current%%=*}}="}}")
     fi
