@@ -125,8 +125,8 @@ def find_splits(folder: Path) -> list[tuple[str, Path]]:
     """Name and folder of each split in a data_dir, or of the one that `folder` is. InputError."""
     if os.path.lexists(folder / MANIFEST_FILE):
         return [(folder.name, folder)]
-    names = [name for name in SPLITS if os.path.lexists(folder / name / MANIFEST_FILE)]
-    if not names:
+    names = [name for name in SPLITS if (folder / name).is_dir()]
+    if not any(os.path.lexists(folder / name / MANIFEST_FILE) for name in names):
         raise InputError(mistaken.explain(folder, "dir"))
     return [(name, folder / name) for name in names]
 
@@ -145,7 +145,10 @@ def _read(folder: Path) -> Manifest:
         found = f"{path} is missing: {folder} holds no finished split"
         if not folder.is_dir():
             found = f"{folder} is not a folder. A split is a folder of records"
-        raise InputError(f"{found}. Make it with samestep-records, or put it back.") from None
+        raise InputError(
+            f"{found}. Make one from images with samestep-records write --images=DIR "
+            f"--out={folder.parent}"
+        ) from None
     except OSError as error:
         raise broken(folder, f"{path} cannot be read: {error.strerror}") from None
     except typed_json.JsonError as error:

@@ -105,7 +105,7 @@ def refusals(data_dir, run, other_classes, own_models):
         ("kept micro-batch", ("do not split evenly over 3 replicas", "1, 2, 4")),
         ("GPUs that are not there", ("--gpus=64", "sees", "--virtual_cpus=N")),
         ("no data_dir", ("--data_dir is missing", "samestep-records write")),
-        ("missing data_dir", ("/nowhere/train is not a folder", "samestep-records write")),
+        ("missing data_dir", ("--data_dir=/nowhere is not there", "samestep-records write")),
         ("no run_dir", ("--run_dir is missing",)),
         ("a run_dir that is a file", ("config.json/config.json cannot be read", "Not a directory")),
         ("classes that differ", ("square", "triangle", "samestep-records write")),

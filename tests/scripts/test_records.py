@@ -40,7 +40,7 @@ def test_a_wrong_command_line_of_records_is_one_line(arguments, said):
 
 def test_a_first_argument_stands_for_its_flag(tmp_path):
     refused = python("-m", "scripts.records", "verify", str(tmp_path))
-    assert refused.stderr.startswith(f"error: --dir={tmp_path} holds no split")
+    assert refused.stderr.startswith(f"error: --dir={tmp_path} holds no records")
     same = python("-m", "scripts.records", "verify", f"--dir={tmp_path}")
     assert (same.returncode, same.stderr) == (refused.returncode, refused.stderr)
     asked = python("-m", "scripts.records", "verify", "--help")

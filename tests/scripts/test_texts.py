@@ -7,7 +7,7 @@ import shlex
 import pytest
 from absl.flags import FlagValues
 
-from scripts import demo, flags
+from scripts import demo, flags, manual
 from tests.conftest import ROOT
 from tests.scripts.conftest import console_scripts, parsed
 from tests.test_layout import MODULES, mirrored
@@ -37,7 +37,7 @@ def commands() -> dict[str, tuple[type, ...]]:
         with pytest.MonkeyPatch.context() as patch:
             script = importlib.import_module(module)
 
-            def enter(_, run, *config_types, typed=typed):
+            def enter(_, run, *config_types, typed=typed, required=()):
                 found[typed] = config_types
 
             def enter_command(_, commands, typed=typed):
@@ -93,7 +93,7 @@ def missing_files(text: str) -> list[str]:
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_what_a_text_names_is_there(path):
     text = path.read_text()
-    defined = {"flagfile", "help", "version", "logdir"}  # the last one is tensorboard's
+    defined = {*manual.EVERYWHERE, "logdir"}  # the last one is tensorboard's
     defined |= {"kill", "partition", "requeue", "signal"}  # Slurm's
     for config_types in COMMANDS.values():
         flag_values = FlagValues()

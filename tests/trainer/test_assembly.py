@@ -88,7 +88,7 @@ def test_another_run_is_refused(finished, data_dir):
 
 def test_missing_records_are_named():
     assert refused("").startswith("--data_dir is missing: ")
-    assert "/nowhere/train is not a folder" in refused("/nowhere")
+    assert "--data_dir=/nowhere is not there. " in refused("/nowhere")
 
 
 def test_the_readers_have_the_runs_limits(data_dir):
@@ -104,7 +104,7 @@ def test_splits_of_other_classes_are_refused(records):
     change_manifest(records / "validation", classes=["circle", "cross", "triangle"])
     said = refused(records)
     assert "train and validation differ in their classes" in said
-    assert "only in the first ['square'], only in the second ['triangle']" in said
+    assert "only train has square; only validation has triangle. Write both" in said
 
 
 def test_splits_of_other_pixels_are_refused(records):
