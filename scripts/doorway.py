@@ -11,8 +11,8 @@
 
 Exit codes: what the command returns (None is 0); 2 for a wrong command line, setting, file, device
 or checkpoint, with one line on stderr; 75 for a run that saved and stopped on a signal; 69 where
-another worker is gone; 130 for a Ctrl-C that ends at once; 1 with the traceback for a fault of
-ours.
+another worker is gone; 130 for a Ctrl-C that ends at once, 143 for a SIGTERM to a command that
+writes files; 1 with the traceback for a fault of ours.
 """
 
 import errno
@@ -29,7 +29,7 @@ from input.foundation import retry
 from input.foundation.errors import UserError
 from input.foundation.text import did_you_mean, one_line
 from scripts import completion, flags, manual
-from trainer.errors import INTERRUPTED, PreemptedError
+from trainer.errors import PreemptedError
 
 _HELP = ("-h", "-help", "--help", "--helpshort", "--helpfull")
 # What the user's files, folders and disks bring about; other errors of the system are our faults.
@@ -122,9 +122,9 @@ def _perform(program: str, description: str, command: Command, argv: list[str]) 
         return _refuse(f"{path} cannot be used: {error.strerror}. Repair that, or use another.")
     except UserError as error:
         return _refuse(error.message, error.exit_code, error.details)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + (stop.args or (signal.SIGINT,))[0]  # as shells count
 
 
 def _help(program: str, description: str, command: Command, about: str) -> int:

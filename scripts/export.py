@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NoReturn
 
 from input.foundation.settings import REQUIRED, check
 from scripts.doorway import enter
+from scripts.interruption import cleaning_up
 from scripts.quiet import quiet_tensorflow
 from trainer.errors import TrainerError
 
@@ -46,7 +47,8 @@ def export(config: ExportConfig) -> None:
     quiet_tensorflow()
     from trainer.export import export_run
 
-    export_run(folder, out, config.checkpoint, config.model, config.weights)
+    with cleaning_up():
+        export_run(folder, out, config.checkpoint, config.model, config.weights)
 
 
 if __name__ == "__main__":

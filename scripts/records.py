@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from input.foundation.text import one_line
+from input.foundation.text import counted, one_line
 from input.manifest import Manifest, find_splits
 from input.prepare.config import IndexConfig, ShowConfig, VerifyConfig, WriteConfig
 from input.splits import SPLITS, TEST, TRAIN, VALIDATION
 from scripts.doorway import Command, enter_command
+from scripts.interruption import cleaning_up
 from scripts.quiet import quiet_tensorflow
 
 
@@ -38,7 +39,7 @@ def write(config: WriteConfig) -> None:
     from input.prepare import writer
 
     start = time.monotonic()
-    with _meter() as meter:
+    with _meter() as meter, cleaning_up():
         manifests = writer.write(config, meter)
     seconds = time.monotonic() - start
 
@@ -46,8 +47,8 @@ def write(config: WriteConfig) -> None:
     records = sum(manifest.records for manifest in manifests.values())
     left_out = meter.total - records
     print(
-        f"{records:,} records in {seconds:.1f} s ({meter.total / seconds:,.0f} images/s), "
-        f"{left_out:,} images left out"
+        f"{counted(records, 'record')} in {seconds:.1f} s ({meter.total / seconds:,.0f} images/s), "
+        f"{counted(left_out, 'image')} left out"
     )
     _print_next(config.out, list(manifests))
 
@@ -59,7 +60,7 @@ def index(config: IndexConfig) -> None:
     """
     from input.prepare import index as indexing
 
-    with _meter("bytes") as meter:
+    with _meter("bytes") as meter, cleaning_up():
         manifests = indexing.index(config, meter)
     _print_table(manifests)
     _print_next(config.out or config.dir, list(manifests))
@@ -89,7 +90,8 @@ def show(config: ShowConfig) -> None:
     descriptions = show.describe(config)
     _print_table({each.split: each.manifest for each in descriptions})
     for each in descriptions:
-        print(f"\n{each.split}: of {each.sampled:,} records, smallest, median and largest")
+        sampled = counted(each.sampled, "record")
+        print(f"\n{each.split}: of {sampled}, smallest, median and largest")
         for name, numbers in (
             ("bytes", each.bytes),
             ("width", each.widths),

@@ -15,12 +15,25 @@ from input.reader import RecordReader
 from models import graph, names
 from models.build import build_model
 from trainer import data, preflight, provenance
-from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunDefinition
+from trainer.config import (
+    PROCESSOR,
+    Config,
+    Hardware,
+    ResolvedConfig,
+    ResolvedRun,
+    RunDefinition,
+)
 from trainer.preflight import Prepared
 from trainer.workers import discovery, watchdog
 from trainer.workers.agreement import Workers
 from trainer.workers.discovery import Cluster
-from trainer.workers.strategy import cores, device_kind, device_names, make_strategy
+from trainer.workers.strategy import (
+    cores,
+    device_kind,
+    device_names,
+    make_strategy,
+    processor,
+)
 
 
 @dataclass(frozen=True)
@@ -146,6 +159,7 @@ def _assemble(
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
             "device": device_kind(devices),
+            PROCESSOR: processor(),
             "decoder": library.version(config.input.decoder),
         },
         image_dtype=data.image_dtype(first),

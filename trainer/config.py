@@ -12,6 +12,8 @@ from models.config import ModelConfig
 from trainer.errors import TrainerError
 from trainer.recipe import OptimizerConfig, ResolvedOptimizer
 
+PROCESSOR = "processor"  # of RunDefinition.environment: the CPU's model
+
 # Fields with compare=False may differ from one launch of a run to the next.
 
 
@@ -230,7 +232,7 @@ class RunDefinition:
     config: ResolvedConfig
     classes: tuple[str, ...]
     data: dict[str, str]  # split -> fingerprint of its records
-    environment: dict[str, str]  # versions and device kind at the first launch
+    environment: dict[str, str]  # versions and models of device and CPU at the first launch
     image_dtype: str = "uint8"  # of the records' pixels
     class_weights: tuple[float, ...] = ()  # what --class_weights came to
     initial_weights: str = ""  # the fingerprint of what --init_weights gave

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from input import pipeline
+from input.foundation.text import counted
 from input.splits import TRAIN
 from models import pixels
 from trainer import assembly, audit, gpus, links, placement, run_dir, tracing, transfer
@@ -26,7 +27,7 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
     job = assembly.begin(config, hardware, first)
     yield "devices", f"{', '.join(job.devices)} ({job.definition.environment['device']})"
     for split, manifest in job.manifests.items():
-        found = f"{manifest.records} records, {len(manifest.shards)} shards"
+        found = f"{counted(manifest.records, 'record')}, {counted(len(manifest.shards), 'shard')}"
         yield split, f"{found}, {len(manifest.classes)} classes, {manifest.fingerprint[:16]}"
     if first is not None:
         yield "run", f"{config.run.run_dir} holds this run"
@@ -34,7 +35,8 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
         yield from transferred.rows()
     training = tracing.training(job)
     plan, train = training.plan, training.train
-    yield "batch", f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step"
+    micro_batches = counted(plan.micro_batches, "micro-batch")
+    yield "batch", f"{micro_batches} of {plan.images_per_micro_batch} a step"
     yield "pixels", pixels.shown(job.model)
     if job.strategy.num_replicas_in_sync > 1:
         yield "all-reduce", _all_reduce(job, training.micro_batch.layout, hardware)
@@ -43,8 +45,9 @@ def examine(config: Config, hardware: Hardware, trace_gpus: int = 0) -> Iterator
     walked = audit.audit(tracing.trace(training, iterator), job.model)
     yield (
         "audit",
-        f"{walked.operations} operations from the pipeline to {', '.join(walked.layers)}, none of "
-        f"which reshapes the batch, on {walked.draws} replica{'s' * (walked.draws > 1)}",
+        f"{counted(walked.operations, 'operation')} from the pipeline to "
+        f"{', '.join(walked.layers)}, none of which reshapes the batch, on "
+        f"{counted(walked.draws, 'replica')}",
     )
     with pipeline.naming_bad_records(job.readers[TRAIN]):
         history = train(iterator, zero, one)

@@ -55,7 +55,7 @@ def build_evaluation(
         bad = int(workers.gather([len(reader.bad_records)]).sum())  # nobody reads another's
         if bad > config.max_bad_records:
             raise InputError(
-                f"{bad} of {reader.records} records are bad, each named where it was read; "
+                f"Bad records: {bad} of {reader.records}, each named where it was read; "
                 f"--max_bad_records={config.max_bad_records} allows fewer."
             )
         if images + bad != reader.records:

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from input import pipeline
+from input.foundation.text import counted
 from input.splits import TRAIN, VALIDATION
 from trainer import (
     assembly,
@@ -91,7 +92,8 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
     done, stop.saved = state.step if state else 0, state.step if state else None
     if done > total_steps:
         raise TrainerError(
-            f"{folder} has done {done} steps and --epochs={run.epochs} are only {total_steps}. Set "
+            f"{folder} has done {counted(done, 'step')}, and with --epochs={run.epochs} a run has "
+            f"{total_steps}. Set "
             f"at least --epochs={math.ceil(done / plan.steps_per_epoch)}."
         )
     transferred = None if state else transfer.transfer(job, first)
@@ -186,7 +188,7 @@ def _train(job: Job, training: Training, first: RunDefinition | None, stop: Stop
                 raise _preempted(stop, done, total_steps)
         assert state is not None  # there is at least one step
         model = job.config.model.model
-        monitor.card("finished", cards.end_rows(folder, state, checkpoints.best(), model))
+        monitor.finish("finished", cards.end_rows(folder, state, checkpoints.best(), model))
     return state
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from input.foundation import durable
-from input.foundation.text import one_line
+from input.foundation.text import counted, one_line
 from trainer import run_dir
 from trainer.state import EvaluationResult, State
 
@@ -55,8 +55,8 @@ class Monitor:
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=30),
             TextColumn("{task.completed}/{task.total} steps"),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[speed]:,.0f} images/s"),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[speed]} images/s"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -67,8 +67,8 @@ class Monitor:
             "",
             total=total_steps,
             completed=first_step,
-            loss=math.nan,
-            speed=0.0,
+            loss="-",  # until there is one
+            speed="-",
             epoch=self._epoch(first_step),
         )
 
@@ -89,6 +89,11 @@ class Monitor:
         if self._chief:
             card(self._console, title, rows)
 
+    def finish(self, title: str, rows: Iterable[tuple[str, str]]) -> None:
+        """A card below the bar, which has come to its end."""
+        self._progress.stop()
+        self.card(title, rows)
+
     def training(self, step: int, metrics: Mapping[str, float]) -> None:
         """The steps since the last call, as trainer.loop sums them up."""
         if not self._chief:
@@ -98,12 +103,16 @@ class Monitor:
         if skipped := metrics["train/skipped_steps"]:
             too_large = metrics["train/too_large_steps"]
             self.say(
-                f"step {step}: {skipped} of the steps before it were skipped, {too_large} of them "
-                "for gradients too large for the exact sum, the others for gradients or a loss "
-                "that are not finite"
+                f"step {step}: {counted(skipped, 'step')} before it skipped, {too_large} for "
+                "gradients too large for the exact sum, the others for gradients or a loss that "
+                "are not finite"
             )
         self._progress.update(
-            self._task, completed=step, loss=loss, speed=speed, epoch=self._epoch(step)
+            self._task,
+            completed=step,
+            loss=f"{loss:.4f}",
+            speed=f"{speed:,.0f}",
+            epoch=self._epoch(step),
         )
         if self._progress.disable:
             left = (self._total_steps - step) * metrics["seconds_per_step"]

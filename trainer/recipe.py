@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 from input.foundation.settings import Above, AtLeast, AtMost, Below, Section, check
+from input.foundation.text import counted
 from trainer.errors import TrainerError
 
 OptimizerName = Literal["sgd", "adam", "adamw", "lamb", "lars", "lion", "muon", "rmsprop"]
@@ -195,6 +196,6 @@ def shown(config: ResolvedOptimizer, images_per_step: int) -> str:
         rule = f" ({per_256:g} at {IMAGES} images a step, growing with them {growth})"
     return (
         f"{config.optimizer}, learning rate {config.learning_rate:g} at {images_per_step} images a "
-        f"step{rule}, {config.warmup_epochs:g} epochs of warm-up, then {config.schedule}; weight "
-        f"decay {config.weight_decay:g}"
+        f"step{rule}, {counted(config.warmup_epochs, 'epoch')} of warm-up, then {config.schedule}; "
+        f"weight decay {config.weight_decay:g}"
     )

@@ -8,7 +8,7 @@ from typing import IO, get_args
 
 from input.foundation import durable, typed_json
 from input.foundation.settings import settings
-from trainer.config import Config, RunConfig, RunDefinition
+from trainer.config import PROCESSOR, Config, RunConfig, RunDefinition
 from trainer.errors import TrainerError
 
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
@@ -82,9 +82,9 @@ def check_complete(run_dir: Path, first: RunDefinition | None) -> None:
 def identity(definition: RunDefinition) -> str:
     """SHA-256 of what no launch of a run changes; each of its checkpoints holds it.
 
-    Left out are settings that a launch may choose, the source of a model, and the fingerprint of
-    --init_weights, which is not known before its weights are there and has no part in what follows
-    a checkpoint.
+    Left out are settings that a launch may choose, the source of a model, the CPU's model, and the
+    fingerprint of --init_weights, which is not known before its weights are there and has no part
+    in what follows a checkpoint.
     """
     config = definition.config
     alike = dataclasses.replace(definition, initial_weights="", source="", graph="")
@@ -95,6 +95,7 @@ def identity(definition: RunDefinition) -> str:
                 del content["config"][group.name][setting.name]
     if config.optimizer.open_ended:
         del content["config"]["run"]["epochs"]
+    content["environment"].pop(PROCESSOR, None)
     return typed_json.digest(content)
 
 
@@ -203,7 +204,7 @@ def check_workers(chief: RunDefinition, own: RunDefinition, worker: int) -> None
     found += [
         f"{name} {value} (worker 0 has {chief.environment.get(name)})"
         for name, value in own.environment.items()
-        if value != chief.environment.get(name)
+        if name != PROCESSOR and value != chief.environment.get(name)
     ]
     if found:
         raise TrainerError(

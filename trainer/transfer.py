@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from input.foundation.text import counted
 from models import build, names, published
 from trainer import assembly, checkpoint, internals, preflight, run_dir
 from trainer.assembly import Job
@@ -37,7 +38,7 @@ class Transfer:
         """As a card shows it."""
         count = self.copied + len(self.missing)
         where = f"{self.source}, {self.fingerprint[:16]}"
-        yield "weights", f"{self.copied} of {count} variables from {where}"
+        yield "weights", f"{self.copied} of {counted(count, 'variable')} from {where}"
         if self.missing:
             yield "not there", f"{_some(self.missing)}: not in that source with the same shape"
         if self.unused:
@@ -72,8 +73,9 @@ def transfer(job: Job, first: RunDefinition | None) -> Transfer | None:
     copied, missing, unused = copy(weights, job.model)
     if not copied:
         raise TrainerError(
-            f"{whose} {len(unused)} variables, and none of them has the path and shape of one of "
-            f"--model={job.config.model.model}. Leave --init_weights out, or choose another model."
+            f"{whose} {counted(len(unused), 'variable')}, and none of them has the path and shape "
+            f"of one of --model={job.config.model.model}. Leave --init_weights out, or choose "
+            "another model."
         )
     return Transfer(source, mark, copied, missing, unused)
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO
@@ -78,6 +78,20 @@ def make(folder: Path) -> None:
         make(folder.parent)
         folder.mkdir(exist_ok=True)
         sync(folder.parent)
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Makes a folder and those above it; where the body raises, those that it made go again."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        make(folder)
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # never made, or others have put something into it
+                each.rmdir()
+        raise
 
 
 @contextmanager

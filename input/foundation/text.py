@@ -1,6 +1,6 @@
 """What is shown: texts of others made fit for it, numbers of things, names that were meant."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -13,9 +13,17 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def counted(number: int, thing: str) -> str:
-    """1 step, 1,000 steps, 2 micro-batches: a number of things, of which `thing` is one."""
-    return f"{number:,} {thing if number == 1 else plural(thing)}"
+def counted(number: float, thing: str) -> str:
+    """1 step, 1,000 steps, 0.5 epochs: a number of things, of which `thing` is one."""
+    shown = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{shown} {thing if number == 1 else plural(thing)}"
+
+
+def one_of(numbers: Sequence[int], thing: str) -> str:
+    """1 device, 1, 2 or 4 devices: how many things there may be."""
+    *others, last = numbers
+    before = f"{', '.join(map(str, others))} or " if others else ""
+    return before + counted(last, thing)
 
 
 def plural(thing: str) -> str:

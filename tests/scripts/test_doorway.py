@@ -267,7 +267,7 @@ def begun(data_dir, tmp_path_factory):
         ("train", "--run_dir=NEW --data_dir=DATA/train", "is one split"),
         ("train", "--run_dir=NEW --data_dir=DATA --validation_split=test", "no split test"),
         ("train", "--run_dir=NEW --data_dir=DATA --model=resent50", "no model 'resent50'"),
-        ("train", "--run_dir=NEW --data_dir=DATA --global_batch_size=512", "do not fill one step"),
+        ("train", "--run_dir=NEW --data_dir=DATA --global_batch_size=512", "is not filled by 160"),
         ("train", "--run_dir=NEW --data_dir=DATA --epochs=five", "--epochs=five: it must be"),
         (
             *("train", "--run_dir=NEW --data_dir=DATA --global_batch_size=32 --init_weights=NEW"),

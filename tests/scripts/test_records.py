@@ -22,12 +22,15 @@ def test_help_of_records_lists_its_commands():
     ("arguments", "said"),
     [
         ([], "A command is missing; commands: write, index, verify, show."),
-        (["wirte"], "'wirte' is not a command; commands: write, index, verify, show."),
+        (
+            ["wirte"],
+            "'wirte' is not a command; commands: write, index, verify, show. Did you mean write?",
+        ),
         (
             ["--images=x", "write"],
             "'--images=x' is not a command; commands: write, index, verify, show.",
         ),
-        (["write", "--imagse=x"], "Unknown command line flag 'imagse'. Did you mean: images ?"),
+        (["write", "--imagse=x"], "There is no flag --imagse. Did you mean --images"),
         (["write"], "--images is missing"),
     ],
 )
@@ -45,6 +48,8 @@ def test_a_first_argument_stands_for_its_flag(tmp_path):
     assert (same.returncode, same.stderr) == (refused.returncode, refused.stderr)
     asked = python("-m", "scripts.records", "verify", "--help")
     assert "verify DIR [--name=value ...]" in asked.stdout
+    missing = python("-m", "scripts.records", "write", str(tmp_path))
+    assert missing.stderr.startswith("error: --out is missing")
 
 
 def test_write_reports_its_tenths_its_splits_and_the_next_command(tmp_path):

@@ -17,6 +17,7 @@ from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, recipe, run_dir, tracing
 from trainer.checkpoint import fingerprint
 from trainer.config import Hardware, ResolvedConfig, ResolvedRun
+from trainer.workers import strategy
 
 
 @pytest.fixture
@@ -64,6 +65,7 @@ def test_a_definition_says_all_that_makes_the_run(data_dir):
     }
     assert definition.data.keys() == {"train", "validation"}
     assert definition.environment["device"] == "CPU"
+    assert definition.environment["processor"] == strategy.processor()
     assert job.devices == ["CPU:0", "CPU:1"]
     assert (job.workers.index, job.workers.count, job.workers.chief) == (0, 1, True)
 
@@ -151,7 +153,7 @@ def test_the_model_follows_from_the_seed_alone(data_dir):
 def test_a_batch_that_does_not_fit_the_devices_is_refused(data_dir):
     job = assembly.begin(settings(data_dir), Hardware(virtual_cpus=3))
     said = error(tracing.training, job)
-    assert "do not split evenly over 3 replicas; replica counts that do: 1, 2, 4." in said
+    assert "do not split evenly over 3 replicas, but over 1, 2 or 4 replicas." in said
 
 
 def test_micro_batches_go_on_at_any_step(data_dir):

@@ -84,7 +84,7 @@ def test_a_card_says_how_the_rate_grows():
     settings = recipe.resolve(OptimizerConfig(optimizer="sgd"), 512, 10)
     assert recipe.shown(settings, 512) == (
         "sgd, learning rate 0.2 at 512 images a step (0.1 at 256 images a step, growing with them "
-        "in proportion), 1 epochs of warm-up, then cosine; weight decay 0.001"
+        "in proportion), 1 epoch of warm-up, then cosine; weight decay 0.001"
     )
     assert "growing with them as its square root" in recipe.shown(
         recipe.resolve(OptimizerConfig(), 512, 10), 512

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from input.foundation.text import counted, did_you_mean, one_line, plural
+from input.foundation.text import counted, did_you_mean, one_line, one_of, plural
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,21 @@ def test_any_text_is_one_printable_line(text):
         (3, "class", "3 classes"),
         (2, "copy", "2 copies"),
         (2, "key", "2 keys"),
+        (1.0, "epoch", "1 epoch"),
+        (0.25, "epoch", "0.25 epochs"),
     ],
 )
 def test_a_number_of_things(number, thing, said):
     assert counted(number, thing) == said
     assert plural(thing) in counted(2, thing)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [([1], "1 device"), ([1, 2], "1 or 2 devices"), ([1, 2, 4], "1, 2 or 4 devices")],
+)
+def test_how_many_things_there_may_be(numbers, said):
+    assert one_of(numbers, "device") == said
 
 
 @pytest.mark.parametrize(
