@@ -99,8 +99,8 @@ def export_run(
     model: the run's, which must be given where it is code of the user's. weights: see
     evaluate.restore.
     """
-    first = preflight.exported(folder, out, model, weights)
     hide_gpus()
+    first = preflight.exported(folder, out, model, weights)
     inputs = first.config.input
     network = assembly.new_model(first.config, inputs, len(first.classes), first.image_dtype)
     strategy = tf.distribute.get_strategy()

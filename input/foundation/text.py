@@ -28,7 +28,7 @@ def one_of(numbers: Sequence[int], thing: str) -> str:
 
 def plural(thing: str) -> str:
     """The plural of a regular English noun, the last word of `thing`: epoch -> epochs."""
-    if thing.endswith(("s", "x", "ch", "sh")):
+    if thing.endswith(("s", "x", "sh", "nch", "tch")):  # the ch of epoch is a k
         return f"{thing}es"
     if thing.endswith("y") and thing[-2] not in "aeiou":
         return f"{thing[:-1]}ies"

@@ -209,7 +209,7 @@ def test_too_few_records_for_a_step_is_an_error():
 def test_workers_with_different_numbers_of_replicas_are_an_error():
     plan = make_plan(records=100, batch=12, micro_batch=1, replicas=4)
     message = (
-        "4 replicas do not split evenly over 3 workers. Give each worker the same number of "
+        "4 replicas cannot be split evenly over 3 workers. Give each worker the same number of "
         "devices."
     )
     assert error(order.micro_batch, 0, plan, worker_count=3) == message

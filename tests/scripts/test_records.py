@@ -70,7 +70,7 @@ def test_write_reports_its_tenths_its_splits_and_the_next_command(tmp_path):
     assert [row.split()[:2] for row in (train, validation)] == [["train", "2"], ["validation", "2"]]
     assert int(train.split()[2]) + int(validation.split()[2]) == 19
     assert total.startswith("19 records in ")
-    assert total.endswith(", 1 images left out")
+    assert total.endswith(", 1 image left out")
     data, runs = f"'{tmp_path}/my data'", "'runs/my data'"
     assert following == f"Next: samestep-train --data_dir={data} --run_dir={runs}"
 
