@@ -147,8 +147,8 @@ class InputConfig:
         rand = re.fullmatch(r"rand-m(\d|[12]\d|30)-n([1-9])", self.augment)
         if rand is None:
             raise InputError(
-                f"--augment={self.augment} is none of none, crop, standard, trivial and "
-                "rand-mM-nN with M from 0 to 30 and N from 1 to 9."
+                f"--augment={self.augment}: it must be none, crop, standard, trivial or "
+                "rand-mM-nN with M from 0 to 30 and N from 1 to 9, as in rand-m9-n2."
             )
         return Policy(layers=int(rand[2]), magnitude=int(rand[1]))
 

@@ -2,6 +2,7 @@
 
 import mimetypes
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from itertools import islice
@@ -27,23 +28,31 @@ def explain(folder: Path, flag: str) -> str:
             f"{given} is not there. Give the folder that samestep-records write --out=DIR has made."
         )
     if not folder.is_dir():
+        if _is_tfrecord(folder.name):
+            return (
+                f"{given} is one file. Give the folder that holds the splits, as in --{flag}=data"
+            )
         return f"{given} is not a folder. {_write(folder)}"
     if os.path.lexists(folder / MANIFEST_FILE):
         return (
             f"{given} is one split. Give the folder that holds the splits: --{flag}={folder.parent}"
         )
-    names = list(islice(_names(folder), MOST))
-    if any(_is_tfrecord(name) for name in names):
+    if any(_is_tfrecord(name) for name in _names(folder)):
         return (
             f"{given} holds TFRecords that are not indexed. Do that, where they lie: "
             f"samestep-records index {shlex.quote(str(folder))}"
         )
-    if any(_is_image(name) for name in names):
+    if holds_images(folder):
         return f"{given} holds images, not records. {_write(folder)}"
     return (
         f"{given} holds no records: no {MANIFEST_FILE} in it or below it. Give the folder that "
         "samestep-records write --out=DIR has made."
     )
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether there are images in a folder, or not far below it."""
+    return any(_is_image(name) for name in _names(folder))
 
 
 def _write(images: Path) -> str:
@@ -55,6 +64,10 @@ def _write(images: Path) -> str:
 
 def _names(folder: Path) -> Iterator[str]:
     """Names of files in a folder and below it, those of the folder itself first."""
+    return islice(_all_names(folder), MOST)
+
+
+def _all_names(folder: Path) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
         yield from files
         if len(Path(place).relative_to(folder).parts) == DEPTH:
@@ -62,7 +75,8 @@ def _names(folder: Path) -> Iterator[str]:
 
 
 def _is_tfrecord(name: str) -> bool:
-    return ".tfrecord" in name or "-of-" in name
+    """train-00000.tfrecord, train-00000-of-00001; not weights.data-00000-of-00001."""
+    return ".tfrecord" in name or re.search(r"(?<!\.data)-\d+-of-\d+", name) is not None
 
 
 def _is_image(name: str) -> bool:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from input.foundation.text import counted
-from scripts.benchmarks.config import ON_CPU, BenchmarkConfig
+from scripts.benchmarks.config import ON_CPU, ON_PHOTOGRAPHS, BenchmarkConfig
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
 
@@ -34,7 +34,7 @@ def main() -> NoReturn:
 def benchmark(config: BenchmarkConfig) -> None:
     names = list(ON_CPU) if config.what == "all" else [config.what]
     if config.what == "all" and not config.images:
-        names = [name for name in names if name not in ("input", "gil")]
+        names = [name for name in names if name not in ON_PHOTOGRAPHS]
         print(
             "--what=input and gil are left out: they need --images=DIR with photographs",
             file=sys.stderr,

@@ -57,14 +57,16 @@ def enter(
     description: str | None,
     run: Callable[..., int | None],
     *config_types: type,
+    argument: str | None = None,
     required: tuple[str, ...] = (),
 ) -> NoReturn:
     """Calls run with one instance of each dataclass, read from the command line, and exits.
 
+    argument, required: see Command.
     --help prints the description and every flag. `run` imports TensorFlow, its module does not, and
     what it can refuse it refuses before that.
     """
-    command = Command(run, config_types, required=required)
+    command = Command(run, config_types, argument, required)
     sys.exit(_perform(_program(), description or "", command, sys.argv))
 
 

@@ -39,7 +39,7 @@ class EvaluateConfig:
 
 
 def main() -> NoReturn:
-    enter(__doc__, evaluate, EvaluateConfig, Hardware)
+    enter(__doc__, evaluate, EvaluateConfig, Hardware, argument="run_dir")
 
 
 def evaluate(config: EvaluateConfig, hardware: Hardware) -> None:

@@ -36,7 +36,7 @@ class ExportConfig:
 
 
 def main() -> NoReturn:
-    enter(__doc__, export, ExportConfig)
+    enter(__doc__, export, ExportConfig, argument="run_dir")
 
 
 def export(config: ExportConfig) -> None:

@@ -49,7 +49,8 @@ class _Words(flags.ArgumentParser[Any]):
         except ValueError:
             pass
         allowed = [*self._words, *([_NUMBERS[self._number]] if self._number else [])]
-        hint = did_you_mean(str(argument), self._words)
+        known = foreign.WORDS.get(str(argument).lower(), str(argument))
+        hint = did_you_mean(known, self._words)
         raise ValueError(f"it must be {' or '.join(allowed)}.{hint}")
 
     def flag_type(self) -> str:
@@ -114,13 +115,27 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> N
         raise unknown(error.flagname, list(flag_values)) from error
     except flags.IllegalFlagValueError as error:
         message = str(error).removeprefix("flag ")
+        if "=" in argv:
+            message = "'=' stands alone: flags are written --name=value, without spaces."
+            raise FlagError(message) from error
         raise FlagError(message, message.partition("=")[0].removeprefix("--")) from error
     except (flags.Error, ValueError) as error:  # ValueError: --nosuch=1, a flagfile that is no text
         message = str(error)
         end = "" if message.endswith(("?", ".")) else "."
         raise FlagError(message + end) from error
     if rest:
-        raise FlagError(f"{rest[0]!r} is not a flag: flags are written --name=value.")
+        raise FlagError(f"{rest[0]!r} is not a flag: flags are written {_written(rest, argv)}.")
+
+
+def _written(rest: Sequence[str], argv: Sequence[str]) -> str:
+    """--name=value; where it can be seen what was meant, that."""
+    name, equals, _ = rest[0].partition("=")
+    place = argv.index(rest[0]) if rest[0] in argv else 0  # 0: in a flagfile
+    if equals and name.isidentifier():
+        return f"--name=value, as in --{rest[0]}"
+    if rest[0].lower() in ("true", "false") and place > 1:
+        return f"--name=value, as in {argv[place - 1]}={rest[0].lower()}"
+    return "--name=value, without spaces around the =" if "=" in argv else "--name=value"
 
 
 def meant(name: str, defined: Sequence[str]) -> str | None:

@@ -64,6 +64,19 @@ THEIRS = {
     "dir": "data_dir data folder path",
     "what": "benchmark name",
 }
+# What others call a value of ours.
+WORDS = {
+    **dict.fromkeys(("fp16", "half", "mixed_float16", "16", "16-mixed"), "float16"),
+    **dict.fromkeys(("bf16", "mixed_bfloat16", "bf16-mixed"), "bfloat16"),
+    **dict.fromkeys(("fp32", "full", "32", "single"), "float32"),
+    **dict.fromkeys(("multistep", "steplr", "multisteplr", "piecewise"), "step"),
+    **dict.fromkeys(("cosineannealing", "cosine_decay", "cosineannealinglr"), "cosine"),
+    **dict.fromkeys(("none", "fixed"), "constant"),
+    "last": "latest",
+    "newest": "latest",
+    "png": "keep",
+    "jpg": "jpeg",
+}
 _RESUME = "a run resumes by itself: give the same command, with the same --run_dir, again"
 _LOADERS = "reading and decoding take the cores that are there"
 _ACCUMULATION = (

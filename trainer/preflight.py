@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from input import order
+from input import mistaken, order
 from input.config import ResolvedInput
 from input.errors import InputError
 from input.manifest import Manifest
@@ -105,10 +105,24 @@ def check_training(config: Config, hardware: Hardware) -> Cluster:
     """As check, for a run that is to be trained: its folder can be trained in."""
     folder = run_dir.named(config.run)
     cluster = check(config, hardware)
+    first = run_dir.find(folder)
     if cluster.index == 0:
         run_dir.check_free(folder)
-        run_dir.check_complete(folder, run_dir.find(folder))
+        run_dir.check_complete(folder, first)
+    if first is None:
+        _check_own_folder(folder, Path(config.input.data_dir))
     return cluster
+
+
+def _check_own_folder(folder: Path, data_dir: Path) -> None:
+    """Raises TrainerError where a new run would write between records or images."""
+    among = folder.resolve().is_relative_to(data_dir.resolve())
+    if among or (folder.is_dir() and mistaken.holds_images(folder)):
+        what = f"is in --data_dir={data_dir}" if among else "holds images"
+        raise TrainerError(
+            f"--run_dir={folder} {what}, and a run would write between what is there. Give a "
+            "folder of its own, as in --run_dir=runs/first."
+        )
 
 
 def check_initial_weights(run: RunConfig, model: str) -> RunDefinition | None:

@@ -42,12 +42,15 @@ def named(run: RunConfig) -> Path:
 def load(run_dir: str | Path, flag: str = "--run_dir") -> RunDefinition:
     """The run in a folder, which a flag has named. Raises TrainerError where there is none."""
     found = find(run_dir)
-    if found is None:
-        raise TrainerError(
-            f"{flag}={run_dir} holds no run: there is no {CONFIG_FILE}. Train one with "
-            "samestep-train --data_dir=DATA --run_dir=RUN."
-        )
-    return found
+    if found is not None:
+        return found
+    above = [each for each in Path(run_dir).resolve().parents[:2] if (each / CONFIG_FILE).is_file()]
+    way_out = (
+        f"{flag}={above[0]} does."
+        if above
+        else ("Train one with samestep-train --data_dir=DATA --run_dir=RUN.")
+    )
+    raise TrainerError(f"{flag}={run_dir} holds no run: there is no {CONFIG_FILE}. {way_out}")
 
 
 def check_complete(run_dir: Path, first: RunDefinition | None) -> None:

@@ -58,6 +58,16 @@ def test_what_is_not_there_is_said(tmp_path):
     assert explain(empty, "dir").startswith(f"--dir={empty} holds no records: no manifest.json in")
 
 
+def test_one_file_of_records_leads_to_its_folder(data_dir):
+    said = explain(data_dir / "train" / "train-00000.tfrecord", "dir")
+    assert said.endswith("is one file. Give the folder that holds the splits, as in --dir=data")
+
+
+def test_a_checkpoint_is_no_record(tmp_path):
+    (tmp_path / "weights.data-00000-of-00001").touch()
+    assert "holds no records" in explain(tmp_path, "data_dir")
+
+
 def test_an_archive_is_a_file_to_write_from(tmp_path):
     archive = tmp_path / "pets.tar.gz"
     archive.touch()

@@ -166,7 +166,8 @@ def test_a_flagfile_holds_flags_and_comments_and_the_last_flag_wins(tmp_path):
         ("--zoom=maybe", "--zoom=maybe: it must be true or false."),
         ("--nozoom=true", "--nozoom=true"),
         ("--noshots", "There is no flag --noshots. Did you mean --shots?"),
-        ("shots=3", "'shots=3' is not a flag"),
+        ("shots=3", "'shots=3' is not a flag: flags are written --name=value, as in --shots=3."),
+        ("many", "'many' is not a flag: flags are written --name=value."),
         ("--flagfile=no/such.flags", "--flagfile=no/such.flags: No such file or directory."),
     ],
 )
@@ -175,6 +176,29 @@ def test_a_wrong_argument_is_named_in_one_line(argument, said):
         parsed(argument)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--zoom", "true"],
+            "'true' is not a flag: flags are written --name=value, as in --zoom=true.",
+        ),
+        (
+            ["--shots", "=", "3"],
+            "'=' stands alone: flags are written --name=value, without spaces.",
+        ),
+        (
+            ["--name", "=", "x"],
+            "'x' is not a flag: flags are written --name=value, without spaces ",
+        ),
+    ],
+)
+def test_what_was_meant_is_shown(arguments, said):
+    with pytest.raises(flags.FlagError) as raised:
+        parsed(*arguments)
+    assert str(raised.value).startswith(said)
 
 
 @pytest.mark.parametrize(

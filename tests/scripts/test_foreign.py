@@ -68,6 +68,20 @@ def test_a_command_is_led_to_its_own_flags(config_type, argument, ours):
 
 
 @pytest.mark.parametrize(
+    ("argument", "word"),
+    [
+        ("--precision=fp16", "float16"),
+        ("--precision=bf16", "bfloat16"),
+        ("--schedule=MultiStep", "step"),
+        ("--optimizer=AdamW", "adamw"),
+    ],
+)
+def test_the_right_word_is_named(argument, word):
+    with pytest.raises(flags.FlagError, match=rf" Did you mean {word}\b"):
+        parsed([argument], *TRAIN)
+
+
+@pytest.mark.parametrize(
     ("argument", "said"),
     [
         ("--resume", "a run resumes by itself: give the same command"),

@@ -37,8 +37,9 @@ def commands() -> dict[str, tuple[type, ...]]:
         with pytest.MonkeyPatch.context() as patch:
             script = importlib.import_module(module)
 
-            def enter(_, run, *config_types, typed=typed, required=()):
+            def enter(_, run, *config_types, typed=typed, argument=None, required=()):
                 found[typed] = config_types
+                ARGUMENTS[typed] = argument
 
             def enter_command(_, commands, typed=typed):
                 for name, command in commands.items():

@@ -49,6 +49,17 @@ def test_a_folder_that_is_in_use_is_refused(finished, data_dir):
     preflight.check_training(config, HARDWARE)
 
 
+def test_a_run_does_not_write_between_records_or_images(data_dir, tmp_path):
+    for folder in (data_dir, data_dir / "run"):
+        said = error(preflight.check_training, settings(data_dir, folder), HARDWARE)
+        assert said.startswith(f"--run_dir={folder} is in --data_dir={data_dir}, and a run would ")
+    images = data_dir.parent / "images"
+    said = error(preflight.check_training, settings(data_dir, images), HARDWARE)
+    assert said.startswith(f"--run_dir={images} holds images, and a run would write between what")
+    (tmp_path / "notes.txt").touch()
+    preflight.check_training(settings(data_dir, tmp_path), HARDWARE)
+
+
 def test_only_the_first_worker_asks_for_the_lock(finished, data_dir, monkeypatch):
     addresses = ["a:1", "b:1"]
     worker = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 1}}

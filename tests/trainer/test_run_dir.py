@@ -237,6 +237,14 @@ def test_a_second_launch_is_refused_while_the_first_one_holds_the_lock(tmp_path)
     run_dir.lock(folder).close()
 
 
+def test_a_folder_inside_a_run_leads_to_it(tmp_path):
+    run_dir.save(tmp_path, DEFINITION)
+    inside = tmp_path / "checkpoints" / "step-00000010"
+    for folder in (inside.parent, inside):
+        said = error(run_dir.load, folder)
+        assert said.endswith(f"there is no config.json. --run_dir={tmp_path} does.")
+
+
 def test_the_checkpoints_of_a_folder(tmp_path):
     assert run_dir.checkpoints(tmp_path) == []
     names = ["step-00000020", "step-00000010", "step-00000030.incomplete", "step-00000005.damaged"]
