@@ -96,6 +96,7 @@ def test_what_a_text_names_is_there(path):
     text = path.read_text()
     defined = {*manual.EVERYWHERE, "logdir"}  # the last one is tensorboard's
     defined |= {"kill", "partition", "requeue", "signal"}  # Slurm's
+    defined |= {"lr", "batch_size", "resume"}  # other frameworks', which lead to ours
     for config_types in COMMANDS.values():
         flag_values = FlagValues()
         for config_type in config_types:
