@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 from input.errors import InputError
-from input.foundation.settings import Above, AtLeast, AtMost, Below, check
+from input.foundation.settings import MOST_USED, Above, AtLeast, AtMost, Below, Section, check
 
 # Fields with compare=False may differ from one launch of a run to the next: they do not change
 # which images are trained on, in which order, or how they look.
@@ -26,9 +26,15 @@ class InputConfig:
         str,
         "Folder with the splits train/ and validation/, as samestep-records writes them; "
         "--validation_split and --validation_share do without validation/.",
+        Section("Records"),
+        MOST_USED,
     ] = field(default="", compare=False)
     global_batch_size: Annotated[
-        int, "Images per optimizer step, all replicas together.", AtLeast(1)
+        int,
+        "Images per optimizer step, all replicas together.",
+        AtLeast(1),
+        Section("Batch"),
+        MOST_USED,
     ] = 256
     micro_batch_size: Annotated[
         int | Literal["auto"] | None,
@@ -42,6 +48,7 @@ class InputConfig:
         "Height and width the model sees, in pixels. Unset: the size of the records where all are "
         "one square size, else 224.",
         AtLeast(1),
+        Section("Images and augmentation"),
     ] = None
     augment: Annotated[
         str | None,
@@ -100,6 +107,7 @@ class InputConfig:
         "What decodes the images. native is faster and needs libjpeg-turbo where samestep is "
         "installed; the two differ by up to 2 levels. auto: native where it is there; kept from "
         "the first launch on.",
+        Section("Records"),
     ] = "auto"
     validation_split: Annotated[
         Literal["validation", "test"], "Split that is evaluated on while training."
@@ -139,8 +147,8 @@ class InputConfig:
         rand = re.fullmatch(r"rand-m(\d|[12]\d|30)-n([1-9])", self.augment)
         if rand is None:
             raise InputError(
-                f"--augment={self.augment} is none of none, crop, standard, trivial and "
-                "rand-mM-nN with M from 0 to 30 and N from 1 to 9."
+                f"--augment={self.augment}: it must be none, crop, standard, trivial or "
+                "rand-mM-nN with M from 0 to 30 and N from 1 to 9, as in rand-m9-n2."
             )
         return Policy(layers=int(rand[2]), magnitude=int(rand[1]))
 

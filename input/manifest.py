@@ -9,13 +9,13 @@ from typing import Literal
 
 import numpy as np
 
+from input import mistaken
 from input.errors import InputError
 from input.foundation import durable, typed_json
 from input.records import ENCODED, Schema
 from input.shard import Shard, broken, check_size, read_checksums, read_index, read_sources
-from input.splits import SPLITS
+from input.splits import MANIFEST_FILE, SPLITS
 
-MANIFEST_FILE = "manifest.json"
 INDEX_BYTES = 16  # memory of each record: its offset, its length and its checksum
 
 
@@ -126,8 +126,8 @@ def find_splits(folder: Path) -> list[tuple[str, Path]]:
     if os.path.lexists(folder / MANIFEST_FILE):
         return [(folder.name, folder)]
     names = [name for name in SPLITS if (folder / name).is_dir()]
-    if not names:
-        raise InputError(f"--dir={folder} holds no split: no {MANIFEST_FILE} in it or below it.")
+    if not any(os.path.lexists(folder / name / MANIFEST_FILE) for name in names):
+        raise InputError(mistaken.explain(folder, "dir"))
     return [(name, folder / name) for name in names]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from input.config import InputConfig, ResolvedInput
 from input.errors import InputError
+from input.foundation.text import counted, one_of
 from input.native import library
 from input.randomness import shuffle
 
@@ -43,9 +44,9 @@ class Plan:
         return self.micro_batches // self.replicas
 
     @property
-    def replica_counts(self) -> str:
-        """Numbers of replicas that give the same run: 1, 2, 4, 8."""
-        return _shown(divisors(self.micro_batches))
+    def replica_counts(self) -> list[int]:
+        """Numbers of replicas that give the same run: [1, 2, 4, 8]."""
+        return _likely(divisors(self.micro_batches))
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,14 @@ def plan(config: ResolvedInput, records: int, replicas: int) -> Plan:
     if micro_batches % replicas:
         raise InputError(
             f"{config.global_batch_size} images a step in micro-batches of "
-            f"{config.micro_batch_size} do not split evenly over {replicas} replicas; replica "
-            f"counts that do: {_shown(divisors(micro_batches))}. Use one of these; a new run may "
-            "set --micro_batch_size or --global_batch_size."
+            f"{config.micro_batch_size} do not split evenly over {counted(replicas, 'replica')}, "
+            f"but over {one_of(_likely(divisors(micro_batches)), 'replica')}. Use so many; a new "
+            "run may set --micro_batch_size or --global_batch_size."
         )
     if records < config.global_batch_size:
         raise InputError(
-            f"{records} training records do not fill one step of {config.global_batch_size} "
-            f"images. Set --global_batch_size to {records} or less."
+            f"A step of {config.global_batch_size} images is not filled by "
+            f"{counted(records, 'training record')}. Set --global_batch_size to {records} or less."
         )
     return Plan(
         images_per_step=config.global_batch_size,
@@ -125,8 +126,8 @@ def divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-def _shown(numbers: list[int]) -> str:
-    return ", ".join(str(n) for n in numbers if n <= 1024)
+def _likely(replicas: list[int]) -> list[int]:
+    return [n for n in replicas if n <= 1024]
 
 
 def micro_batch(draw: int, plan: Plan, worker: int = 0, worker_count: int = 1) -> tuple[int, int]:
@@ -201,7 +202,8 @@ def local_replicas(plan: Plan | EvaluationPlan, worker_count: int) -> int:
     """Replicas of each worker. Raises InputError where workers would differ."""
     if plan.replicas % worker_count:
         raise InputError(
-            f"{plan.replicas} replicas do not split evenly over {worker_count} workers. "
+            f"{counted(plan.replicas, 'replica')} cannot be split evenly over "
+            f"{counted(worker_count, 'worker')}. "
             "Give each worker the same number of devices."
         )
     return plan.replicas // worker_count

@@ -6,6 +6,7 @@ import numpy as np
 
 from input import randomness
 from input.errors import InputError
+from input.foundation.text import counted
 from input.manifest import Index
 
 
@@ -32,8 +33,8 @@ class Part:
         count = min(round(self.share * len(ranks)), len(ranks) - 1)
         if count < 1:
             raise InputError(
-                f"--validation_share={self.share:g} of {len(ranks)} records leaves none to "
-                "validate on, or none to train on."
+                f"--validation_share={self.share:g} of {counted(len(ranks), 'record')} leaves none "
+                "to validate on, or none to train on."
             )
         held_back = ranks <= np.partition(ranks, count - 1)[count - 1]
         return np.flatnonzero(held_back == self.held_back)

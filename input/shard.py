@@ -22,7 +22,7 @@ import numpy as np
 from input.errors import InputError
 from input.foundation import durable, typed_json
 from input.foundation.retry import patiently
-from input.foundation.text import one_line
+from input.foundation.text import counted, one_line
 from input.records import FOOTER_BYTES, HEADER_BYTES
 
 INDEX_SUFFIX, CHECKSUMS_SUFFIX, SOURCES_SUFFIX = ".idx", ".crc32c", ".sources"
@@ -114,7 +114,8 @@ def read_index(folder: Path, shard: Shard) -> np.ndarray:
     except ValueError:
         raise broken(folder, f'index {path} has a line that is not "offset length"') from None
     if numbers.size != 2 * shard.records:
-        found = f"{numbers.size / 2:g} lines for {shard.records} records"
+        lines = counted(numbers.size / 2, "line")
+        found = f"{lines} for {counted(shard.records, 'record')}"
         raise broken(folder, f"index {path} has {found}")
     offsets, lengths = numbers.reshape(-1, 2).T
     if lengths.min() < HEADER_BYTES + FOOTER_BYTES or lengths.max() > np.iinfo(np.int32).max:

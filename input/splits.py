@@ -8,6 +8,7 @@ from input.errors import InputError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = (TRAIN, VALIDATION, TEST)
+MANIFEST_FILE = "manifest.json"  # of a split's folder; written last
 
 _NAMES = {
     TRAIN: "train trn training",

@@ -8,14 +8,13 @@ from typing import Any
 
 import keras
 
-from models import internals, own
+from models import internals, names, own
 from models.cnn import cnn
 from models.config import ModelConfig
 from models.convnext import CONVNEXTS
 from models.errors import ModelError
 from models.layers import Pixels, with_fused_norms
-from models.own import did_you_mean
-from models.pixels import APPLICATIONS
+from models.names import APPLICATIONS, KERAS
 from models.resnet import RESNETS
 from models.vit import VITS
 
@@ -73,7 +72,7 @@ def bare(config: ModelConfig, input_shape: tuple[int, int, int], num_classes: in
     with _building("float32", seed=0), _reasons(config.model, input_shape):
         if config.model in MODELS:
             return MODELS[config.model](input_shape, num_classes)
-        if config.model.startswith("keras:"):
+        if config.model.startswith(KERAS):
             return _network(config.model, input_shape, num_classes)
         return own.build(config.model, input_shape, num_classes)
 
@@ -103,21 +102,16 @@ def _built(
 ) -> keras.Model:
     name, asked = config.model, config.pixels
     mode: str | None
+    names.check(name)
     given = _own_settings(config)
     if name in MODELS:
         with _reasons(name, input_shape):
             return MODELS[name](input_shape, num_classes, input_dtype=input_dtype, **given)
-    if name.startswith("keras:"):
+    if name.startswith(KERAS):
         model, mode = _application(name, input_shape, num_classes)
-    elif re.fullmatch(f"{own.IN_MODULE}|{own.IN_FILE}", name):
+    else:
         model = own.build(name, input_shape, num_classes)
         mode = _own_mode(name, own.integer_input(model), input_dtype, asked)
-    else:
-        raise ModelError(
-            f"There is no model {name!r}.{did_you_mean(name, MODELS)} Models: "
-            f"{', '.join(MODELS)}, keras:NAME for one of keras.applications, "
-            "path/to/file.py:function or package.module:function for your own."
-        )
     if mode is not None and asked != "auto":
         mode = asked
     with _reasons(name, input_shape):
@@ -196,20 +190,13 @@ def _application(
     name: str, input_shape: tuple[int, int, int], num_classes: int
 ) -> tuple[keras.Model, str]:
     """The network of keras.applications.NAME, without its softmax, and the pixels' mode."""
-    application = name.removeprefix("keras:")
-    if application not in APPLICATIONS:
-        raise ModelError(
-            f"keras.applications has no model {application!r}."
-            f"{did_you_mean(application, APPLICATIONS)} "
-            f"It has {', '.join(APPLICATIONS)}."
-        )
     with _reasons(name, input_shape):
         network = _network(name, input_shape, num_classes)
-        return with_fused_norms(network), APPLICATIONS[application]
+        return with_fused_norms(network), APPLICATIONS[name.removeprefix(KERAS)]
 
 
 def _network(name: str, input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    return getattr(keras.applications, name.removeprefix("keras:"))(
+    return getattr(keras.applications, name.removeprefix(KERAS))(
         weights=None, input_shape=input_shape, classes=num_classes, classifier_activation=None
     )
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from input.foundation.settings import AtLeast, Below, check
+from input.foundation.settings import MOST_USED, AtLeast, Below, Section, check
 from models.errors import ModelError
 
 
@@ -19,6 +19,8 @@ class ModelConfig:
         "convnext_tiny, small, base; vit_ti16, s16, b16; keras:NAME for a keras.applications model "
         "such as keras:MobileNetV2; path/to/file.py:function or package.module:function for your "
         "own.",
+        Section("Model"),
+        MOST_USED,
     ] = "cnn"
     dropout: Annotated[
         float,
@@ -44,6 +46,7 @@ class ModelConfig:
         str,
         "Regular expression: layers in whose names it is found keep their weights, as in "
         "--freeze='stem|stage[12]'. They cost no gradient, no memory for it and no all-reduce.",
+        Section("Fine-tuning"),
     ] = ""
 
     def __post_init__(self) -> None:

@@ -9,18 +9,17 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import keras
 
+from input.foundation.text import did_you_mean
 from models import internals
 from models.errors import ModelError
+from models.names import IN_FILE
 
-IN_MODULE = r"\w+(\.\w+)*:\w+"
-IN_FILE = r".+\.py:\w+"
 OURS = ("input", "models", "trainer", "scripts")  # top-level packages of samestep
 
 # What Keras' fit calls and samestep's step does not.
@@ -192,13 +191,6 @@ def load(name: str) -> Callable[..., Any]:
     return function
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """A sentence with the names that are spelled nearly like this one, or nothing."""
-    spelled = {known.lower(): known for known in names}
-    close = [spelled[match] for match in get_close_matches(name.lower(), spelled)]
-    return f" Did you mean {' or '.join(close)}?" if close else ""
-
-
 def _module(name: str, module_name: str) -> ModuleType:
     # An installed command does not look for modules in the working directory; python -m does.
     if str(Path.cwd()) not in sys.path:
@@ -223,8 +215,6 @@ def _module(name: str, module_name: str) -> ModuleType:
 
 
 def _from_file(name: str, path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ModelError(f"{name}: there is no file {path} here, in {Path.cwd()}.")
     # Modules that lie beside the file can be imported; after all others, so that they hide none.
     folder = str(path.resolve().parent)
     if folder not in sys.path:

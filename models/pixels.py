@@ -7,24 +7,6 @@ import numpy as np
 
 from models.layers import PIXEL_MODES, Pixels
 
-# The models of keras.applications by the pixels they were published with; "raw" where the model
-# has its preprocessing inside.
-APPLICATIONS = {
-    name: mode
-    for mode, names in {
-        "raw": "ConvNeXtTiny ConvNeXtSmall ConvNeXtBase ConvNeXtLarge ConvNeXtXLarge "
-        "EfficientNetB0 EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 "
-        "EfficientNetB5 EfficientNetB6 EfficientNetB7 EfficientNetV2B0 EfficientNetV2B1 "
-        "EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2S EfficientNetV2M EfficientNetV2L "
-        "MobileNetV3Small MobileNetV3Large",
-        "unit": "InceptionResNetV2 InceptionV3 MobileNet MobileNetV2 NASNetLarge NASNetMobile "
-        "ResNet50V2 ResNet101V2 ResNet152V2 Xception",
-        "imagenet": "DenseNet121 DenseNet169 DenseNet201",
-        "caffe": "ResNet50 ResNet101 ResNet152 VGG16 VGG19",
-    }.items()
-    for name in names.split()
-}
-
 
 def shown(model: keras.Model) -> str:
     """What a model of build_model gets, in words: unit: -1..1 in float32."""

@@ -8,15 +8,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from models import internals
+from models import internals, names
 from models.errors import ModelError
-from models.pixels import APPLICATIONS
+from models.names import APPLICATIONS, IMAGENET, KERAS
 
 # path of a variable -> its value
 Weights = dict[str, np.ndarray]
-
-IMAGENET = "imagenet"
-FILES = (".weights.h5", ".keras")
 
 
 def imagenet(model: str) -> Weights:
@@ -24,13 +21,8 @@ def imagenet(model: str) -> Weights:
 
     Downloads it, or finds it where Keras keeps such files. Raises ModelError.
     """
-    name = _application(model)
-    if name is None:
-        raise ModelError(
-            f"--init_weights={IMAGENET}: there are none for --model={model}, only for keras:NAME "
-            "and resnet50v1, resnet101v1, resnet152v1. Choose one of those, or give a file or a "
-            "run's folder."
-        )
+    names.check_weights(IMAGENET, model)
+    name = str(names.application(model))  # that there is one has been checked
     try:
         network = getattr(keras.applications, name)(weights=IMAGENET, classifier_activation=None)
     except Exception as error:  # Keras raises this very type where a URL cannot be fetched
@@ -48,8 +40,7 @@ def of_file(path: Path, model: str, bare: Callable[[], keras.Model]) -> Weights:
     bare: returns --model as Keras builds it, with weights of its own; a .weights.h5 is nothing
     without that. What the file does not have, or has in another shape, is left out.
     """
-    if not path.is_file():
-        raise ModelError(f"--init_weights={path} is no file.")
+    names.check_weights(str(path), model)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of each shape that differs: the caller says it
@@ -81,21 +72,13 @@ def as_ours(model: str, network: keras.Model) -> Weights:
     channels are reversed. Any other network's weights are what they are.
     """
     weights = {variable.path: variable.numpy() for variable in network.variables}
-    name = _application(model)
+    name = names.application(model)
     if name is None:
         return weights
     if APPLICATIONS[name] == "caffe":
         first = next(path for path, value in weights.items() if value.ndim == 4)
         weights[first] = weights[first][:, :, ::-1]
-    return weights if model.startswith("keras:") else _resnet(weights)
-
-
-def _application(model: str) -> str | None:
-    """The name in keras.applications of the network whose weights --model takes; None: of none."""
-    if model.startswith("keras:"):
-        return model.removeprefix("keras:")
-    found = re.fullmatch(r"resnet(50|101|152)v1", model)
-    return found and f"ResNet{found[1]}"
+    return weights if model.startswith(KERAS) else _resnet(weights)
 
 
 def _resnet(weights: Weights) -> Weights:

@@ -1,4 +1,4 @@
-"""What a model of the user's is made of: the file of its code, and the graph that it computes."""
+"""The file of a model function of the user's, found without running it. No TensorFlow here."""
 
 import hashlib
 import re
@@ -6,19 +6,7 @@ import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-import keras
-import tensorflow as tf
-from google.protobuf.message import Message
-
-from models.own import IN_FILE
-
-# Attributes that are names, which differ from trace to trace.
-_NAMES = ("shared_name", "container", "_class", "debug_name")
-
-
-def is_code(name: str) -> bool:
-    """Whether a --model is code of the user's, which runs when it is imported."""
-    return ":" in name and not name.startswith("keras:")
+from models.names import IN_FILE
 
 
 def find(name: str) -> Path | None:
@@ -47,37 +35,3 @@ def digest(name: str) -> str:
 def short(digest: str) -> str:
     """As a line shows it."""
     return digest[:16] or "unknown"
-
-
-def graph_digest(model: keras.Model, images: int) -> str:
-    """SHA-256 of what a model computes of `images` images in training.
-
-    Of the operations in their order, with types, attributes, inputs and shapes; names, and so the
-    names of layers, do not count.
-    """
-    inputs = model.inputs[0]
-    spec = tf.TensorSpec([images, *inputs.shape[1:]], inputs.dtype)
-    graph = tf.function(lambda image: model(image, training=True)).get_concrete_function(spec).graph
-    content = hashlib.sha256()
-    _add(graph, content)
-    return content.hexdigest()
-
-
-def _add(graph: tf.Graph, content: "hashlib._Hash") -> None:
-    number: dict[str, int] = {}
-    for operation in graph.get_operations():
-        number[operation.name] = len(number)
-        inputs = [(number.get(each.op.name), each.value_index) for each in operation.inputs]
-        shapes = [(each.dtype.name, str(each.shape)) for each in operation.outputs]
-        attributes = [
-            (name, _plain(value))
-            for name, value in sorted(operation.node_def.attr.items())
-            if name not in _NAMES
-        ]
-        content.update(repr((operation.type, inputs, shapes, attributes)).encode())
-
-
-def _plain(value: Message) -> bytes | str:
-    """An attribute without the names of functions, which a counter is part of."""
-    kind = value.WhichOneof("value")
-    return kind if kind == "func" else value.SerializeToString(deterministic=True)

@@ -21,7 +21,8 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
-from scripts.benchmarks.config import ON_CPU, BenchmarkConfig
+from input.foundation.text import counted
+from scripts.benchmarks.config import ON_CPU, ON_PHOTOGRAPHS, BenchmarkConfig
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
 
@@ -33,7 +34,7 @@ def main() -> NoReturn:
 def benchmark(config: BenchmarkConfig) -> None:
     names = list(ON_CPU) if config.what == "all" else [config.what]
     if config.what == "all" and not config.images:
-        names = [name for name in names if name not in ("input", "gil")]
+        names = [name for name in names if name not in ON_PHOTOGRAPHS]
         print(
             "--what=input and gil are left out: they need --images=DIR with photographs",
             file=sys.stderr,
@@ -46,7 +47,7 @@ def benchmark(config: BenchmarkConfig) -> None:
 
     where = dict(_where())
     print(*(f"{name}: {value}" for name, value in where.items()), sep="\n")
-    print(f"medians of {config.rounds} paired runs")
+    print(f"medians of {counted(config.rounds, 'paired round')}")
     console = Console(width=None if sys.stdout.isatty() else 120)
     for columns, rows in _tables(found.values()):
         table = Table(*columns)
@@ -62,7 +63,7 @@ def benchmark(config: BenchmarkConfig) -> None:
 
 def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     """One benchmark's rows."""
-    quiet_tensorflow()
+    quiet_tensorflow(say=False)  # the process that has started this one has said so
     from scripts.benchmarks.batching import BATCHING_BENCHMARKS
     from scripts.benchmarks.gil import GIL_BENCHMARKS
     from scripts.benchmarks.input import INPUT_BENCHMARKS
@@ -87,7 +88,9 @@ def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
 
 def _where() -> Iterator[tuple[str, str]]:
     """The machine, the versions and the commit."""
-    yield "machine", f"{len(os.sched_getaffinity(0))} cores of {_processor()}"
+    from trainer.workers.strategy import processor
+
+    yield "machine", f"{len(os.sched_getaffinity(0))} cores of {processor()}"
     yield (
         "versions",
         f"Python {platform.python_version()}, TensorFlow {version('tensorflow')}, "
@@ -114,20 +117,13 @@ def _markdown(config: BenchmarkConfig, where: dict[str, str], found: dict[str, l
     ]
     lines += [f"- {name}: {value}" for name, value in where.items()]
     lines += [
-        f"- {config.rounds} paired rounds, each benchmark in a process of its own; medians, with "
-        "the smallest and the largest ratio",
+        f"- {counted(config.rounds, 'paired round')}, each benchmark in a process of its own; "
+        "medians, with the lowest and the highest ratio of a round",
     ]
     for columns, rows in _tables(found.values()):
         lines += ["", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
         lines += [f"| {' | '.join(row.cells())} |" for row in rows]
     return "\n".join([*lines, ""])
-
-
-def _processor() -> str:
-    """The CPU's product name, on Linux."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

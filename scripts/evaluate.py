@@ -3,6 +3,7 @@
 samestep-evaluate --run_dir=RUN
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
@@ -12,6 +13,7 @@ from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
 from trainer.config import Hardware
 from trainer.errors import TrainerError
+from trainer.workers import discovery
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,20 @@ class EvaluateConfig:
 
 
 def main() -> NoReturn:
-    enter(__doc__, evaluate, EvaluateConfig, Hardware)
+    enter(__doc__, evaluate, EvaluateConfig, Hardware, argument="run_dir")
 
 
 def evaluate(config: EvaluateConfig, hardware: Hardware) -> None:
-    quiet_tensorflow()
+    from trainer import preflight
+
+    folder = Path(config.run_dir)
+    first = preflight.trained(folder, config.model, config.weights)
+    preflight.evaluated(first, config.data_dir, config.split)
+    quiet_tensorflow(say=discovery.discover(os.environ).index == 0)
     from trainer.evaluate import evaluate_run
 
     evaluate_run(
-        Path(config.run_dir),
+        folder,
         hardware,
         model=config.model,
         data_dir=config.data_dir,

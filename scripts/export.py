@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NoReturn
 
 from input.foundation.settings import REQUIRED, check
 from scripts.doorway import enter
+from scripts.interruption import cleaning_up
 from scripts.quiet import quiet_tensorflow
 from trainer.errors import TrainerError
 
@@ -35,16 +36,19 @@ class ExportConfig:
 
 
 def main() -> NoReturn:
-    enter(__doc__, export, ExportConfig)
+    enter(__doc__, export, ExportConfig, argument="run_dir")
 
 
 def export(config: ExportConfig) -> None:
+    from trainer import preflight
+
+    folder, out = Path(config.run_dir), Path(config.out)
+    preflight.exported(folder, out, config.model, config.weights)
     quiet_tensorflow()
     from trainer.export import export_run
 
-    export_run(
-        Path(config.run_dir), Path(config.out), config.checkpoint, config.model, config.weights
-    )
+    with cleaning_up():
+        export_run(folder, out, config.checkpoint, config.model, config.weights)
 
 
 if __name__ == "__main__":

@@ -9,46 +9,64 @@ fields: flags are flat.
 
 import dataclasses
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from absl import flags
 
-from input.foundation.settings import REQUIRED, Setting, settings
+from input.foundation.settings import Setting, settings
+from input.foundation.text import did_you_mean
+from scripts import foreign
 
 Config = TypeVar("Config")
 
-_DEFINE: dict[type, Any] = {
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    str: flags.DEFINE_string,
-    bool: flags.DEFINE_bool,
-}
-
-
-class _NumberOrWord(flags.ArgumentParser[int | str]):
-    """An integer, or one of some words."""
-
-    def __init__(self, words: Sequence[str]):
-        self._words = words
-
-    def parse(self, argument: int | str) -> int | str:
-        if argument in self._words:
-            return argument
-        try:
-            return int(argument)
-        except ValueError:
-            words = " or ".join(self._words)
-            raise ValueError(f"{argument!r} is neither an integer nor {words}") from None
-
-    def flag_type(self) -> str:
-        return "int or word"
+_NUMBERS = {int: "a whole number", float: "a number"}
 
 
 class FlagError(ValueError):
-    """A command line is wrong; the message is one line that names the flag."""
+    """A command line is wrong; the message is one line that names the flag.
+
+    about: the flag that was meant, where that is known.
+    """
+
+    def __init__(self, message: str, about: str = ""):
+        super().__init__(message)
+        self.about = about
+
+
+class _Words(flags.ArgumentParser[Any]):
+    """One of some words, or a number of a type, where there is one."""
+
+    def __init__(self, words: Sequence[str], number: type | None = None):
+        self._words = words
+        self._number = number
+
+    def parse(self, argument: Any) -> Any:
+        if argument in self._words:
+            return argument
+        try:
+            if self._number is not None:
+                return self._number(argument)
+        except ValueError:
+            pass
+        allowed = [*self._words, *([_NUMBERS[self._number]] if self._number else [])]
+        known = foreign.WORDS.get(str(argument).lower(), str(argument))
+        hint = did_you_mean(known, self._words)
+        raise ValueError(f"it must be {' or '.join(allowed)}.{hint}")
+
+    def flag_type(self) -> str:
+        return "word"
+
+
+class _Switch(flags.BooleanParser):
+    """true or false."""
+
+    def parse(self, argument: Any) -> bool:
+        try:
+            return super().parse(argument)
+        except ValueError:
+            raise ValueError("it must be true or false.") from None
 
 
 def define(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> None:
@@ -57,20 +75,33 @@ def define(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> No
         for setting in settings(group):
             if setting.default is dataclasses.MISSING:
                 raise TypeError(f"{group.__name__}.{setting.name} needs a default to be a flag.")
-            # absl's own --help lists the flags of the module that is called like the program.
-            where: dict[str, Any] = {"flag_values": flag_values, "module_name": sys.argv[0]}
-            if get_origin(setting.kind) is tuple:
-                none = setting.default or None
-                flags.DEFINE_multi_string(setting.name, none, setting.help, **where)
-            elif get_origin(setting.kind) is Literal:
-                choices = get_args(setting.kind)
-                flags.DEFINE_enum(setting.name, setting.default, choices, setting.help, **where)
-            elif get_origin(setting.kind) is Union:
-                parser = _NumberOrWord(get_args(get_args(setting.kind)[1]))
-                where["serializer"] = flags.ArgumentSerializer()
-                flags.DEFINE(parser, setting.name, setting.default, setting.help, **where)
-            else:
-                _DEFINE[setting.kind](setting.name, setting.default, setting.help, **where)
+            flags.DEFINE_flag(_flag(setting), flag_values, sys.argv[0])
+
+
+def _flag(setting: Setting) -> flags.Flag[Any]:
+    name, kind, default, text = setting.name, setting.kind, setting.default, setting.help
+    if kind is bool:
+        switch = flags.BooleanFlag(name, default, text)
+        switch.parser = _Switch()
+        return switch
+    parser: flags.ArgumentParser[Any] = flags.ArgumentParser()
+    serializer: flags.ArgumentSerializer[Any] = flags.ArgumentSerializer()
+    if get_origin(kind) is tuple:
+        return flags.MultiFlag(parser, serializer, name, default or None, text)
+    if words := choices(setting):
+        number = get_args(kind)[0] if get_origin(kind) is Union else None
+        parser = _Words(words, number)
+    elif kind in _NUMBERS:
+        parser = _Words((), kind)
+    return flags.Flag(parser, serializer, name, default, text)
+
+
+def choices(setting: Setting) -> tuple[str, ...]:
+    """The words that a setting's value may be; () where it may be any, or is a number."""
+    kind = setting.kind
+    if get_origin(kind) is Union:
+        kind = get_args(kind)[1]
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def named(name: str, argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> list[str]:
@@ -112,12 +143,46 @@ def parse(argv: Sequence[str], flag_values: flags.FlagValues = flags.FLAGS) -> N
         cause = error.__context__  # absl's own text says ERROR:: and an errno
         assert isinstance(cause, OSError)
         raise FlagError(f"--flagfile={cause.filename}: {cause.strerror}.") from error
+    except flags.UnrecognizedFlagError as error:
+        raise unknown(error.flagname, list(flag_values)) from error
+    except flags.IllegalFlagValueError as error:
+        message = str(error).removeprefix("flag ")
+        if "=" in argv:
+            message = "'=' stands alone: flags are written --name=value, without spaces."
+            raise FlagError(message) from error
+        raise FlagError(message, message.partition("=")[0].removeprefix("--")) from error
     except (flags.Error, ValueError) as error:  # ValueError: --nosuch=1, a flagfile that is no text
         message = str(error)
         end = "" if message.endswith(("?", ".")) else "."
         raise FlagError(message + end) from error
     if rest:
-        raise FlagError(f"{rest[0]!r} is not a flag: flags are written --name=value.")
+        raise FlagError(f"{rest[0]!r} is not a flag: flags are written {_written(rest, argv)}.")
+
+
+def _written(rest: Sequence[str], argv: Sequence[str]) -> str:
+    """--name=value; where it can be seen what was meant, that."""
+    name, equals, _ = rest[0].partition("=")
+    place = argv.index(rest[0]) if rest[0] in argv else 0  # 0: in a flagfile
+    if equals and name.isidentifier():
+        return f"--name=value, as in --{rest[0]}"
+    if rest[0].lower() in ("true", "false") and place > 1:
+        return f"--name=value, as in {argv[place - 1]}={rest[0].lower()}"
+    return "--name=value, without spaces around the =" if "=" in argv else "--name=value"
+
+
+def meant(name: str, defined: Sequence[str]) -> str | None:
+    """The flag that a name stands for: itself, or what another framework calls it; else None."""
+    name = name.strip("-").replace("-", "_").lower()
+    return name if name in defined else foreign.ours(name, defined)
+
+
+def unknown(name: str, defined: Sequence[str]) -> FlagError:
+    said = f"There is no flag --{name}"
+    if found := meant(name, defined):
+        return FlagError(f"{said}: here it is --{found}.", found)
+    if reason := foreign.NONE_NEEDED.get(name.replace("-", "_").lower()):
+        return FlagError(f"{said}, and none is needed: {reason}.")
+    return FlagError(f"{said}.{did_you_mean(name, defined, '--')}")
 
 
 def read(config_type: type[Config], flag_values: flags.FlagValues = flags.FLAGS) -> Config:
@@ -137,35 +202,22 @@ def given(config_type: type, flag_values: flags.FlagValues = flags.FLAGS) -> lis
     return [flag_values[name].serialize() for name in names if flag_values[name].present]
 
 
-def manual(
-    config_type: type, width: int, flag_values: flags.FlagValues = flags.FLAGS
-) -> Iterator[str]:
-    """Help on a dataclass's defined flags: for it and each nested dataclass its docstring, then
-    every flag with help and default, in lines of at most width columns where words allow it."""
-    for group in _groups(config_type):
-        yield from textwrap.wrap(" ".join((group.__doc__ or "").split()), width)
-        for setting in settings(group):
-            yield from _entry(setting, flag_values[setting.name], width)
-        yield ""
+def sections(config_types: Sequence[type]) -> dict[str, list[Setting]]:
+    """Heading -> the settings below it, of some dataclasses and those nested in them.
+
+    First the most used ones, then by what they belong to: their Section, or else their dataclass.
+    """
+    found: dict[str, list[Setting]] = {MOST_USED_TITLE: []}
+    for config_type in config_types:
+        for group in _groups(config_type):
+            for setting in settings(group):
+                title = setting.section or " ".join((group.__doc__ or "").split())
+                title = MOST_USED_TITLE if setting.most_used else title
+                found.setdefault(title, []).append(setting)
+    return {title: own for title, own in found.items() if own}
 
 
-def _entry(setting: Setting, flag: flags.Flag[Any], width: int, column: int = 26) -> list[str]:
-    """One flag's lines: name on the left; help, range and default from the given column on."""
-    name = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}"
-    several = isinstance(flag, flags.MultiFlag)
-    unset = several or flag.default is None or flag.default == ""
-    # absl quotes every default, '256' too.
-    default = "unset" if unset else str(flag.default_as_str).strip("'")
-    notes = [setting.range, f"default:\N{NO-BREAK SPACE}{default}"]
-    if REQUIRED in setting.bounds:
-        notes = ["required"]
-    text = setting.help if several else flag.help  # absl adds a sentence to the former
-    text = f"{text} ({'; '.join(filter(None, notes))})"
-    lines = textwrap.wrap(text, width - column, break_on_hyphens=False)
-    lines = [" " * column + line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
-    if len(name) + 2 > column:
-        return [name, *lines]
-    return [name.ljust(column) + lines[0].lstrip(), *lines[1:]]
+MOST_USED_TITLE = "Most used"
 
 
 def _groups(config_type: type) -> Iterator[type]:

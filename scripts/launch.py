@@ -11,6 +11,7 @@ The command comes after --, and may be any. When a worker fails all are stopped 
 import importlib
 import sys
 from functools import partial
+from itertools import takewhile
 from typing import NoReturn
 
 from scripts.doorway import enter
@@ -19,14 +20,24 @@ from trainer.launch.config import LaunchConfig
 
 
 def main() -> NoReturn:
-    here = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
-    command, sys.argv = sys.argv[here + 1 :], sys.argv[:here]
+    own = list(takewhile(_is_own, sys.argv[1:]))
+    rest = sys.argv[1 + len(own) :]
+    command = rest[1:] if rest[:1] == ["--"] else []
+    sys.argv[1:] = own
     enter(__doc__, partial(launch, command), LaunchConfig)
+
+
+def _is_own(argument: str) -> bool:
+    """Not -- nor, where that was forgotten, one of our commands: it is no flag's value."""
+    return argument != "--" and not argument.startswith("samestep-")
 
 
 def launch(command: list[str], config: LaunchConfig) -> int:
     if not command:
-        raise TrainerError("The command is missing: samestep-launch --workers=2 -- COMMAND.")
+        raise TrainerError(
+            "The command is missing. It comes after --, as in samestep-launch --workers=2 -- "
+            "samestep-train .."
+        )
     module = importlib.import_module(f"trainer.launch.{config.where}")
     return module.launch(command, config)
 

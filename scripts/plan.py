@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 from input.foundation.settings import Above, AtLeast, check
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
-from trainer.config import Config
+from trainer.config import Config, Hardware
 from trainer.errors import TrainerError
 
 
@@ -31,10 +31,14 @@ class PlanConfig:
 
 
 def main() -> NoReturn:
-    enter(__doc__, plan, Config, PlanConfig)
+    enter(__doc__, plan, Config, PlanConfig, required=("data_dir",))
 
 
 def plan(config: Config, hardware: PlanConfig) -> None:
+    from trainer import preflight
+
+    replicas = hardware.workers * hardware.replicas_per_worker
+    preflight.check(config, Hardware(virtual_cpus=replicas))
     quiet_tensorflow()
     from rich.console import Console
 

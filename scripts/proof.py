@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 from input.errors import InputError
+from input.foundation.text import counted
 from scripts.demo import PRESET, last_metrics, make_records, module_command, near, show
 from scripts.doorway import enter
 from trainer import run_dir as run_dirs
@@ -67,7 +68,8 @@ class Run(NamedTuple):
         """1 CPU; or 4, 2, 1 CPUs."""
         steady = len(set(self.virtual_cpus)) == 1
         counts = self.virtual_cpus[:1] if steady else self.virtual_cpus
-        return f"{', '.join(map(str, counts))} CPU{'s' if counts != (1,) else ''}"
+        *before, last = counts
+        return ", ".join([*map(str, before), counted(last, "CPU") if steady else f"{last} CPUs"])
 
 
 REFERENCE = Run("1-cpu", (1,))
@@ -122,7 +124,9 @@ def draw_kills(run: Run, total: int, every: int, moments: random.Random) -> list
     count = len(run.virtual_cpus) - 1
     late = range(every + 1, total - 1)
     if len(late) < 2 * count:
-        raise InputError(f"{total} steps are too few for {count} kills. Set --epochs.")
+        raise InputError(
+            f"{counted(total, 'step')} are too few for {counted(count, 'kill')}. Set --epochs."
+        )
     if not count:
         return []
     save = moments.choice([step for step in late if step % every == 0])

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+LOADING = "loading TensorFlow"
 # 303 is a machine without a CUDA driver. Any other number from cuInit is a driver with a fault.
 NOISE = re.compile(
     rb"^WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR$"
@@ -24,8 +25,10 @@ NOISE = re.compile(
 )
 
 
-def quiet_tensorflow() -> None:
+def quiet_tensorflow(say: bool = True) -> None:
     """Imports TensorFlow and lists the physical devices, which is when the lines come.
+
+    say: whether a line tells what the seconds pass with.
 
     Logical devices stay unset: their number and the threads can still be chosen afterwards. Of what
     TensorFlow logs later, errors are shown; a level that the user has set stays. Keras, imported
@@ -40,6 +43,8 @@ def quiet_tensorflow() -> None:
         raise UserError(
             f"{error.strerror}, and TensorFlow needs one. Make room there, or set TMPDIR."
         ) from None
+    if say and "tensorflow" not in sys.modules:
+        print(LOADING, file=sys.stderr, flush=True)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with filtered_stderr():

@@ -15,17 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from input.foundation.text import one_line
-from input.manifest import Manifest
+from input.foundation.text import counted, one_line
+from input.manifest import Manifest, find_splits
 from input.prepare.config import IndexConfig, ShowConfig, VerifyConfig, WriteConfig
 from input.splits import SPLITS, TEST, TRAIN, VALIDATION
 from scripts.doorway import Command, enter_command
+from scripts.interruption import cleaning_up
 from scripts.quiet import quiet_tensorflow
 
 
 def main() -> NoReturn:
     commands = {
-        "write": Command(write, (WriteConfig,)),
+        "write": Command(write, (WriteConfig,), argument="images"),
         "index": Command(index, (IndexConfig,), argument="dir"),
         "verify": Command(verify, (VerifyConfig,), argument="dir"),
         "show": Command(show, (ShowConfig,), argument="dir"),
@@ -38,7 +39,7 @@ def write(config: WriteConfig) -> None:
     from input.prepare import writer
 
     start = time.monotonic()
-    with _meter() as meter:
+    with _meter() as meter, cleaning_up():
         manifests = writer.write(config, meter)
     seconds = time.monotonic() - start
 
@@ -46,8 +47,8 @@ def write(config: WriteConfig) -> None:
     records = sum(manifest.records for manifest in manifests.values())
     left_out = meter.total - records
     print(
-        f"{records:,} records in {seconds:.1f} s ({meter.total / seconds:,.0f} images/s), "
-        f"{left_out:,} images left out"
+        f"{counted(records, 'record')} in {seconds:.1f} s ({meter.total / seconds:,.0f} images/s), "
+        f"{counted(left_out, 'image')} left out"
     )
     _print_next(config.out, list(manifests))
 
@@ -59,7 +60,7 @@ def index(config: IndexConfig) -> None:
     """
     from input.prepare import index as indexing
 
-    with _meter("bytes") as meter:
+    with _meter("bytes") as meter, cleaning_up():
         manifests = indexing.index(config, meter)
     _print_table(manifests)
     _print_next(config.out or config.dir, list(manifests))
@@ -67,6 +68,7 @@ def index(config: IndexConfig) -> None:
 
 def verify(config: VerifyConfig) -> int:
     """Check every byte, image and label of records, and find duplicate images."""
+    find_splits(Path(config.dir))
     quiet_tensorflow()
     from input.prepare import verify
 
@@ -80,13 +82,16 @@ def verify(config: VerifyConfig) -> int:
 
 def show(config: ShowConfig) -> None:
     """Show records: numbers of each class, sizes, and a sheet of images as training sees them."""
+    for _, folder in find_splits(Path(config.dir)):
+        Manifest.load(folder)
     quiet_tensorflow()
     from input.prepare import show
 
     descriptions = show.describe(config)
     _print_table({each.split: each.manifest for each in descriptions})
     for each in descriptions:
-        print(f"\n{each.split}: of {each.sampled:,} records, smallest, median and largest")
+        sampled = counted(each.sampled, "record")
+        print(f"\n{each.split}: of {sampled}, smallest, median and largest")
         for name, numbers in (
             ("bytes", each.bytes),
             ("width", each.widths),

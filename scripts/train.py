@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import NoReturn
 
 from scripts.doorway import enter
-from scripts.quiet import quiet_tensorflow
+from scripts.quiet import LOADING, quiet_tensorflow
 from trainer.checks.finding import EXIT_CODES
 from trainer.config import Config, Hardware
 
 
 def main() -> NoReturn:
-    enter(__doc__, train, Config, Hardware)
+    enter(__doc__, train, Config, Hardware, required=("data_dir", "run_dir"))
 
 
 def train(config: Config, hardware: Hardware) -> None:
-    quiet_tensorflow()
+    from trainer import preflight
+
+    cluster = preflight.check_training(config, hardware)
+    quiet_tensorflow(say=cluster.index == 0)
     from trainer import loop
 
     if config.input.tries_sizes:
@@ -61,7 +64,8 @@ def _why_not(micro_batch_size: int) -> str:
     )
     if tried.returncode in (EXIT_CODES["ok"], EXIT_CODES["warning"]):
         return ""
-    lines = tried.stderr.strip().splitlines() or ["it was killed"]
+    lines = [line for line in tried.stderr.splitlines() if line not in ("", LOADING)]
+    lines = lines or ["it was killed"]
     said = next((line for line in lines if line.startswith("error: ")), lines[-1])
     if tried.returncode == EXIT_CODES["wrong"] and tried.stdout:
         checks = json.loads(tried.stdout)["checks"]

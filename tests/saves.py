@@ -23,7 +23,7 @@ from input.prepare.config import IndexConfig, WriteConfig
 from input.prepare.index import index
 from input.prepare.writer import write
 from models.config import ModelConfig
-from trainer import launches, monitor, optimizers, run_dir
+from trainer import launches, monitor, recipe, run_dir
 from trainer.checkpoint import Checkpoints
 from trainer.config import ResolvedConfig, ResolvedRun, RunDefinition
 from trainer.recipe import OptimizerConfig
@@ -37,7 +37,7 @@ DEFINITION = RunDefinition(
     ResolvedConfig(
         ResolvedInput(micro_batch_size=8, image_size=28),
         ModelConfig(),
-        optimizers.resolve(OptimizerConfig(), images_per_step=256, epochs=10),
+        recipe.resolve(OptimizerConfig(), images_per_step=256, epochs=10),
         ResolvedRun(intra_op_threads=1),
     ),
     classes=("cat", "dog"),

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from input.manifest import MANIFEST_FILE, Manifest
+from input.manifest import Manifest
 from input.prepare.config import VerifyConfig
 from input.prepare.verify import verify
+from input.splits import MANIFEST_FILE
 from tests import saves
 from tests.conftest import ROOT, encoded, error, picture, write_section
 from tests.crashes import CONTENTS_LOST, KILLED, NAMES_LOST, Call, Disk, record

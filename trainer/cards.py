@@ -8,14 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from input import order
-from input.foundation.text import duration
+from input.foundation.text import counted, duration, one_of
 from input.order import Plan
 from input.splits import TRAIN, VALIDATION
-from models import pixels, source
-from trainer import command, optimizers, provenance
+from models import names, pixels
+from trainer import command, provenance, recipe
 from trainer.assembly import Job
 from trainer.audit import Audit
-from trainer.config import ResolvedConfig, RunDefinition
+from trainer.config import PROCESSOR, ResolvedConfig, RunDefinition
 from trainer.state import State
 from trainer.totals import Totals, totals
 from trainer.transfer import Transfer
@@ -38,22 +38,24 @@ def start_rows(
     """
     inputs, run, manifest = job.config.input, job.config.run, job.manifests[TRAIN]
     gpus = len(tf.config.list_physical_devices("GPU"))
-    workers = f"{job.workers.count} workers, each " if job.workers.count > 1 else ""
+    workers = f"{counted(job.workers.count, 'worker')}, each " if job.workers.count > 1 else ""
     environment = job.definition.environment
+    on_cpu = environment["device"] == "CPU"
+    kind = f"CPU ({environment[PROCESSOR]})" if on_cpu else environment["device"]
     yield (
         "devices",
-        f"{workers}{len(job.devices)} x {environment['device']}: {', '.join(job.devices)}; "
-        f"TensorFlow sees {gpus or 'no'} GPU{'s' * (gpus != 1)}",
+        f"{workers}{len(job.devices)} x {kind}: {', '.join(job.devices)}; "
+        f"TensorFlow sees {counted(gpus, 'GPU') if gpus else 'no GPUs'}",
     )
     yield (
         "batch",
-        f"{plan.images_per_step} images a step = {plan.micro_batches} micro-batches of "
+        f"{plan.images_per_step} images a step = {counted(plan.micro_batches, 'micro-batch')} of "
         f"{plan.images_per_micro_batch}, {plan.draws_per_step} per replica",
     )
     yield (
-        "elsewhere",
-        f"--micro_batch_size={inputs.micro_batch_size} --intra_op_threads={run.intra_op_threads} "
-        f"give the same run on {plan.replica_counts} devices",
+        "same result",
+        f"on {one_of(plan.replica_counts, 'device')}, with --micro_batch_size="
+        f"{inputs.micro_batch_size} --intra_op_threads={run.intra_op_threads}",
     )
     if larger := order.larger_micro_batch(plan, job.config.input):
         yield (
@@ -82,10 +84,10 @@ def start_rows(
         f"{run.precision}",
     )
     yield "pixels", pixels.shown(job.model)
-    yield "optimizer", optimizers.shown(job.config.optimizer, plan.images_per_step)
+    yield "optimizer", recipe.shown(job.config.optimizer, plan.images_per_step)
     if job.definition.class_weights:
         yield "class weights", _per_class(job.definition.classes, job.definition.class_weights)
-    replicas = f"{found.draws} replica{'s' * (found.draws > 1)}"
+    replicas = counted(found.draws, "replica")
     yield "audit", f"nothing reshapes the batch before {', '.join(found.layers)}, on {replicas}"
     if job.compare_every:
         yield "replicas", f"compared to the bit every {job.compare_every:,} steps"
@@ -96,12 +98,15 @@ def start_rows(
         yield "warning", f"{note}; it computes the same"
     for name, value in environment.items():
         before = first.environment.get(name)
-        if before != value:
-            yield (
-                "warning",
-                f"{name} was {before} at the first launch and is {value} now: the bits may differ "
-                "from those of a run that was never stopped",
-            )
+        if before == value or (name == PROCESSOR and before is None):  # not known of older runs
+            continue
+        if name == PROCESSOR and not on_cpu:
+            continue  # it computes nothing of the step
+        yield (
+            "warning",
+            f"{name} was {before} at the first launch and is {value} now: the bits may differ "
+            "from those of a run that was never stopped",
+        )
 
 
 def end_rows(
@@ -125,7 +130,7 @@ def end_rows(
     yield "run", str(run_dir)
     yield "watch", shlex.join(["tensorboard", "--logdir", str(run_dir)])
     export = ["samestep-export", f"--run_dir={run_dir}", f"--out={run_dir / 'export'}"]
-    if source.is_code(config.model.model):
+    if names.is_code(config.model.model):
         export.append(f"--model={config.model.model}")
     yield "export", shlex.join(export)
 
@@ -162,5 +167,5 @@ def _per_class(classes: Sequence[str], numbers: Sequence[float]) -> str:
     """cat 12, dog 30, and 3 more classes"""
     pairs = [f"{name} {number:g}" for name, number in zip(classes, numbers, strict=True)]
     left_out = len(pairs) - CLASSES_SHOWN
-    more = f", and {left_out} more classes" if left_out > 0 else ""
+    more = f", and {counted(left_out, 'more class')}" if left_out > 0 else ""
     return ", ".join(pairs[:CLASSES_SHOWN]) + more

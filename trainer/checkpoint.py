@@ -202,8 +202,7 @@ class Checkpoints:
         return self._folder / f"step-{step:08d}"
 
     def _paths(self) -> list[Path]:
-        found = self._folder.glob("step-*") if self._folder.is_dir() else ()
-        return sorted(path for path in found if not path.suffix)
+        return run_dir.checkpoints(self._run_dir)
 
     def _states(self) -> tuple[list[State], dict[Path, str]]:
         """What the checkpoints say about themselves, by step, and why others say nothing."""

@@ -7,10 +7,21 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_type_hints
 
 from input.config import InputConfig, ResolvedInput
-from input.foundation.settings import Above, AtLeast, AtMost, Matching, check, settings
+from input.foundation.settings import (
+    MOST_USED,
+    Above,
+    AtLeast,
+    AtMost,
+    Matching,
+    Section,
+    check,
+    settings,
+)
 from models.config import ModelConfig
 from trainer.errors import TrainerError
 from trainer.recipe import OptimizerConfig, ResolvedOptimizer
+
+PROCESSOR = "processor"  # of RunDefinition.environment: the CPU's model
 
 # Fields with compare=False may differ from one launch of a run to the next.
 
@@ -23,6 +34,8 @@ class RunConfig:
         str,
         "Folder for config.json, checkpoints, events and metrics.jsonl. A run that is in it "
         "already is resumed.",
+        Section("Start and length"),
+        MOST_USED,
     ] = field(default="", compare=False)
     init_weights: Annotated[
         str,
@@ -30,6 +43,7 @@ class RunConfig:
         "FILE.weights.h5 or FILE.keras; or another run's folder, of which the newest sound "
         "checkpoint is taken. Each weight goes by its path and shape: another number of classes "
         "keeps a new head.",
+        Section("Fine-tuning"),
     ] = ""
     init_model: Annotated[
         str,
@@ -41,6 +55,8 @@ class RunConfig:
         "Passes over the training records. With --schedule=constant or step a later launch "
         "may give another number.",
         AtLeast(1),
+        Section("Start and length"),
+        MOST_USED,
     ] = 10
     seed: Annotated[
         # keras.utils.set_random_seed takes no other.
@@ -53,15 +69,18 @@ class RunConfig:
         Literal["float32", "bfloat16", "float16"],
         "Of activations; weights and sums stay float32. float16 scales the loss, and halves the "
         "scale where a gradient is not finite.",
+        Section("Arithmetic"),
     ] = "float32"
     stop_after: Annotated[
         int | None,
         "Evaluations in a row without a better one that end the run. Unset: none do.",
         AtLeast(1),
+        Section("Start and length"),
     ] = None
     reduction: Annotated[
         Literal["exact", "fast"],
         "exact: the same bits on any number of replicas; fast: float32 sums, equal to rounding.",
+        Section("Arithmetic"),
     ] = "exact"
     deterministic: Annotated[
         bool, "TensorFlow's op determinism: the same bits from run to run on GPUs too."
@@ -72,12 +91,14 @@ class RunConfig:
         "nothing, before a whole epoch of them ends the run; stop: end it and name their records; "
         "rollback: go back to the checkpoint of an epoch's end before them and leave their records "
         "out, at most three times. incidents.jsonl says what was done.",
+        Section("Faults and stalls"),
     ] = "skip"
     nan_steps: Annotated[int, "Steps that --nan_policy waits for.", AtLeast(1)] = 20
     jit: Annotated[
         bool,
         "Forward and backward pass compiled by XLA: faster for many models on GPUs, after minutes "
         "of compiling; other bits than without.",
+        Section("Arithmetic"),
     ] = False
     # Off by default: Ampere and later would quietly compute float32 convolutions in 10 bits.
     tf32: Annotated[
@@ -89,9 +110,12 @@ class RunConfig:
         "first launch, kept from then on.",
         AtLeast(1),
     ] = None
-    steps_per_call: Annotated[int, "Steps inside one call of the traced function.", AtLeast(1)] = (
-        field(default=20, compare=False)
-    )
+    steps_per_call: Annotated[
+        int,
+        "Steps inside one call of the traced function.",
+        AtLeast(1),
+        Section("Checkpoints and output"),
+    ] = field(default=20, compare=False)
     log_every_steps: Annotated[int, "Steps between two lines of metrics.", AtLeast(1)] = field(
         default=20, compare=False
     )
@@ -135,6 +159,7 @@ class RunConfig:
         "Steps between two comparisons of the replicas: all compute the same micro-batch, and a "
         "difference stops the run and names the device. 0: never.",
         AtLeast(0),
+        Section("Faults and stalls"),
     ] = field(default=1000, compare=False)
     hash_every: Annotated[
         int,
@@ -186,6 +211,7 @@ class Hardware:
         int | None,
         "Replicas on this machine's CPU, to try many-replica training anywhere.",
         AtLeast(1),
+        Section("Devices of this launch; the result does not depend on them"),
     ] = None
     gpus: Annotated[
         int | None, "GPUs to use. Unset: every visible one; without any, the CPU.", AtLeast(1)
@@ -228,6 +254,7 @@ class Examination:
         "GPUs, here or not, to trace the step for: operations that would not run there, kernels, "
         "copies to the host. A minute for a large model; 0 leaves it out.",
         AtLeast(0),
+        Section("Checks"),
     ] = 0
 
     def __post_init__(self) -> None:
@@ -272,7 +299,7 @@ class RunDefinition:
     config: ResolvedConfig
     classes: tuple[str, ...]
     data: dict[str, str]  # split -> fingerprint of its records
-    environment: dict[str, str]  # versions and device kind at the first launch
+    environment: dict[str, str]  # versions and models of device and CPU at the first launch
     image_dtype: str = "uint8"  # of the records' pixels
     class_weights: tuple[float, ...] = ()  # what --class_weights came to
     initial_weights: str = ""  # the fingerprint of what --init_weights gave

@@ -2,9 +2,11 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from input import mistaken
 from input.arrays import ArrayReader
 from input.config import InputConfig
 from input.errors import InputError
@@ -12,7 +14,7 @@ from input.foundation import durable
 from input.manifest import Manifest
 from input.part import Part
 from input.reader import Reader, RecordReader
-from input.splits import SPLITS, TEST, TRAIN, VALIDATION
+from input.splits import MANIFEST_FILE, SPLITS, TEST, TRAIN, VALIDATION
 from trainer.config import Config
 from trainer.errors import TrainerError
 
@@ -41,7 +43,9 @@ def _folder(inputs: InputConfig, split: str) -> Path:
     if split == VALIDATION:
         folder = TRAIN if inputs.validation_share else inputs.validation_split
     there = [each for each in SPLITS if (data_dir / each).is_dir()]
-    if there and folder not in there:
+    if not any(os.path.lexists(data_dir / each / MANIFEST_FILE) for each in there):
+        raise InputError(mistaken.explain(data_dir, "data_dir"))
+    if folder not in there:
         way_out = ""
         if split == VALIDATION and TRAIN in there:
             other = f"--validation_split={TEST} evaluates on {TEST}, " if TEST in there else ""

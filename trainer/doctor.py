@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from input import pipeline
 from input.foundation.errors import UserError
+from input.foundation.text import counted
 from input.splits import TRAIN
 from models import pixels
 from trainer import assembly, audit, gpus, links, placement, run_dir, tracing, transfer
@@ -72,7 +73,8 @@ def _examine(
     begun.append("batch")
     training = tracing.training(job)
     plan, train = training.plan, training.train
-    yield ok(f"{plan.micro_batches} micro-batches of {plan.images_per_micro_batch} a step")
+    micro_batches = counted(plan.micro_batches, "micro-batch")
+    yield ok(f"{micro_batches} of {plan.images_per_micro_batch} a step")
     begun.append("pixels")
     yield ok(pixels.shown(job.model))
     if job.strategy.num_replicas_in_sync > 1:
@@ -83,8 +85,9 @@ def _examine(
     zero, one = tf.constant(0, tf.int64), tf.constant(1, tf.int64)
     walked = audit.audit(tracing.trace(training, iterator), job.model)
     yield ok(
-        f"{walked.operations} operations from the pipeline to {', '.join(walked.layers)}, none of "
-        f"which reshapes the batch, on {walked.draws} replica{'s' * (walked.draws > 1)}"
+        f"{counted(walked.operations, 'operation')} from the pipeline to "
+        f"{', '.join(walked.layers)}, none of which reshapes the batch, on "
+        f"{counted(walked.draws, 'replica')}"
     )
     begun.append("step")
     start = time.perf_counter()

@@ -19,11 +19,10 @@ from input.order import EvaluationPlan
 from input.reader import Reader
 from input.splits import VALIDATION
 from input.views import micro_batch
-from trainer import assembly, findings, provenance, run_dir, step, tracing
+from trainer import assembly, findings, preflight, provenance, run_dir, step, tracing
 from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints
 from trainer.config import Hardware, RunDefinition
-from trainer.errors import TrainerError
 from trainer.findings import Findings
 from trainer.fixed_point import STATISTIC_BITS
 from trainer.pictures import confusion as confusion_picture
@@ -75,7 +74,7 @@ def build_evaluation(
         bad = result.records - result.images
         if bad > config.max_bad_records:
             raise InputError(
-                f"{bad} of {reader.records} records are bad, each named where it was read; "
+                f"Bad records: {bad} of {reader.records}, each named where it was read; "
                 f"--max_bad_records={config.max_bad_records} allows fewer."
             )
         return Evaluation(result, _findings(found, records.ravel(), reader.classes, workers))
@@ -162,8 +161,7 @@ def evaluate_run(
     restore. confusion: a file, PNG or CSV, that gets the confusion matrix. mistakes: one that gets
     the most confident mistakes.
     """
-    first = run_dir.load(folder)
-    provenance.check_named(folder, first, model)
+    first = preflight.trained(folder, model, weights)
     with naming_lost_workers():
         job = assembly.restored(first, hardware, data_dir=data_dir, split=split, arrays=arrays)
         state, averaged = restore(folder, first, job.model, job.strategy, checkpoint, weights)
@@ -220,14 +218,10 @@ def restore(
 ) -> tuple[State, bool]:
     """Loads a checkpoint into a run's model; the state, and whether it has the averages now.
 
-    weights: auto is averaged where the run has averages, which is what they are for. Raises
-    TrainerError.
+    weights: auto is averaged where the run has averages, which is what they are for;
+    preflight.trained has checked that they are there. Raises TrainerError.
     """
     averages = tracing.averages_of(model, first.config, strategy)
-    if weights == "averaged" and averages is None:
-        raise TrainerError(
-            f"{folder} has no averages of its weights: --ema_decay was 0. Leave --weights out."
-        )
     identity = run_dir.identity(first)
     found = Checkpoints(folder, identity, model, averages=averages).restore_existing(checkpoint)
     if averages is None or weights == "trained":

@@ -12,7 +12,7 @@ import tensorflow as tf
 from input.config import ResolvedInput
 from input.foundation import durable
 from input.views.files import eval_file
-from trainer import assembly, evaluate, internals, provenance, run_dir
+from trainer import assembly, evaluate, internals, preflight, provenance
 from trainer.errors import TrainerError
 from trainer.state import State
 from trainer.workers.strategy import hide_gpus
@@ -100,10 +100,7 @@ def export_run(
     evaluate.restore.
     """
     hide_gpus()
-    first = run_dir.load(folder)
-    provenance.check_named(folder, first, model)
-    if out.exists():
-        raise TrainerError(f"--out={out} exists already. Remove it, or choose another folder.")
+    first = preflight.exported(folder, out, model, weights)
     inputs = first.config.input
     network = assembly.new_model(first.config, inputs, len(first.classes), first.image_dtype)
     strategy = tf.distribute.get_strategy()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from input import order, pipeline
+from input.foundation.text import counted, one_of
 from input.manifest import INDEX_BYTES
 from input.order import Plan
 from input.splits import TRAIN, VALIDATION
@@ -93,12 +94,12 @@ def rows(found: Forecast) -> Iterator[tuple[str, str]]:
     plan, compute, seconds = found.plan, found.compute_seconds, found.step_seconds
     yield (
         "replicas",
-        f"{plan.replicas} = {found.workers} workers x {plan.replicas // found.workers}; "
-        f"{plan.replica_counts} give the same run",
+        f"{plan.replicas} = {counted(found.workers, 'worker')} x {plan.replicas // found.workers}; "
+        f"the same result on {one_of(plan.replica_counts, 'replica')}",
     )
     yield (
         "batch",
-        f"{plan.images_per_step} images a step = {plan.micro_batches} micro-batches of "
+        f"{plan.images_per_step} images a step = {counted(plan.micro_batches, 'micro-batch')} of "
         f"{plan.images_per_micro_batch}, {plan.draws_per_step} per replica",
     )
     yield "steps", f"{plan.steps_per_epoch} an epoch, {found.total_steps} in all"
@@ -125,7 +126,10 @@ def rows(found: Forecast) -> Iterator[tuple[str, str]]:
         f"{1000 * seconds:.1f} ms a step, {plan.images_per_step / seconds:,.0f} images/s, "
         f"{seconds * found.total_steps / 3600:.2f} hours in all, without evaluations",
     )
-    yield "efficiency", f"{compute / seconds:.0%} of {plan.replicas} replicas without communication"
+    yield (
+        "efficiency",
+        f"{compute / seconds:.0%} of {counted(plan.replicas, 'replica')} without communication",
+    )
 
 
 def _bytes(count: float) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from input import pipeline
 from input.arrays import ArrayReader
+from input.foundation.text import counted
 from input.splits import TRAIN, VALIDATION
 from trainer import (
     assembly,
@@ -64,13 +66,13 @@ def fit(
     checkpoint's state. Every worker of a run calls it. Raises PreemptedError after a signal.
     arrays: see assembly.begin. hook: in place of --on_metrics.
     """
-    folder = Path(config.run.run_dir)
-    if not config.run.run_dir:
-        raise TrainerError("--run_dir is missing: the folder that gets everything the run makes.")
+    folder = run_dir.named(config.run)
     first = run_dir.find(folder)
     hook = hook or hooks.load(config.run.on_metrics)
     with naming_lost_workers():
         job = assembly.begin(config, hardware, first, arrays)
+        if job.workers.chief:
+            print("tracing the step", file=sys.stderr, flush=True)  # 2 to 40 s without a line
         training = tracing.training(job)
         workers, own = job.workers, job.definition
         lock = run_dir.lock(folder) if workers.chief else nullcontext()
@@ -112,7 +114,8 @@ def _train(
     done, stop.saved = state.step if state else 0, state.step if state else None
     if done > total_steps:
         raise TrainerError(
-            f"{folder} has done {done} steps and --epochs={run.epochs} are only {total_steps}. Set "
+            f"{folder} has done {counted(done, 'step')}, and with --epochs={run.epochs} a run has "
+            f"{total_steps}. Set "
             f"at least --epochs={math.ceil(done / plan.steps_per_epoch)}."
         )
     transferred = None if state else transfer.transfer(job, first)
@@ -233,7 +236,7 @@ def _train(
                 raise stop.preempted(done, total_steps)
         assert state is not None  # there is at least one step
         at_end = cards.end_rows(folder, state, checkpoints.best(), job.config)
-        monitor.card("finished", at_end, below=cards.again(job.config))
+        monitor.finish("finished", at_end, below=cards.again(job.config))
     return state
 
 

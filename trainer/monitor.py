@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from input.foundation import durable
-from input.foundation.text import duration, one_line
+from input.foundation.text import counted, duration, one_line
 from trainer import run_dir
 from trainer.board import memory
 from trainer.board.board import Board
@@ -63,8 +63,8 @@ class Monitor:
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=30),
             TextColumn("{task.completed}/{task.total} steps"),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[speed]:,.0f} images/s"),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[speed]} images/s"),
             TextColumn("input {task.fields[waiting]:.0f} %"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -76,8 +76,8 @@ class Monitor:
             "",
             total=total_steps,
             completed=first_step,
-            loss=math.nan,
-            speed=0.0,
+            loss="-",  # until there is one
+            speed="-",
             waiting=0.0,
             epoch=self._epoch(first_step),
         )
@@ -104,6 +104,11 @@ class Monitor:
             if below:
                 self.say(below)
 
+    def finish(self, title: str, rows: Iterable[tuple[str, str]], below: str = "") -> None:
+        """A card below the bar, which has come to its end. below: as of card."""
+        self._progress.stop()
+        self.card(title, rows, below)
+
     def training(self, step: int, metrics: Mapping[str, float]) -> None:
         """The steps since the last call, as trainer.rows sums them up, and their times."""
         if not self._chief:
@@ -113,16 +118,16 @@ class Monitor:
         if skipped := metrics["train/skipped_steps"]:
             too_large = metrics["train/too_large_steps"]
             self.say(
-                f"step {step}: {skipped} of the steps before it were skipped, {too_large} of them "
-                "for gradients too large for the exact sum, the others for gradients or a loss "
-                "that are not finite"
+                f"step {step}: {counted(skipped, 'step')} before it skipped, {too_large} for "
+                "gradients too large for the exact sum, the others for gradients or a loss that "
+                "are not finite"
             )
         waiting = waiting_share(metrics)
         self._progress.update(
             self._task,
             completed=step,
-            loss=loss,
-            speed=speed,
+            loss=f"{loss:.4f}",
+            speed=f"{speed:,.0f}",
             waiting=100 * waiting,
             epoch=self._epoch(step),
         )

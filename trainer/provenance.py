@@ -3,9 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-import keras
-
-from models import source
+from models import names, source
 from trainer.config import RunDefinition
 from trainer.errors import TrainerError
 
@@ -13,7 +11,7 @@ from trainer.errors import TrainerError
 def check_named(folder: Path, first: RunDefinition, asked: str, flag: str = "--model") -> None:
     """Raises TrainerError where a run names code that the user has not named: it would be run."""
     named = first.config.model.model
-    if asked == named or (not asked and not source.is_code(named)):
+    if asked == named or (not asked and not names.is_code(named)):
         return
     if asked:
         raise TrainerError(f"{flag}={asked}, but {folder} was trained with {named}. Leave it out.")
@@ -35,20 +33,16 @@ def note(first: RunDefinition) -> str:
     )
 
 
-def recorded(
-    definition: RunDefinition, model: keras.Model, first: RunDefinition | None
-) -> RunDefinition:
-    """The definition with what its model is made of. first: what the first launch has recorded.
+def recorded(definition: RunDefinition, graph: str, first: RunDefinition | None) -> RunDefinition:
+    """The definition with what its model is made of: its source, and the digest of its graph.
 
-    Raises TrainerError where the source is another and computes something else.
+    first: what the first launch has recorded. Raises TrainerError where the source is another and
+    computes something else.
     """
-    name = definition.config.model.model
-    if not source.is_code(name):
-        return definition
-    graph = source.graph_digest(model, definition.config.input.micro_batch_size)
     if first is not None and first.graph != graph and (said := note(first)):
         raise TrainerError(
             f"{said[0].upper()}{said[1:]}, and it computes something else now. Put the source "
             "back, or start in another --run_dir."
         )
+    name = definition.config.model.model
     return dataclasses.replace(definition, source=source.digest(name), graph=graph)

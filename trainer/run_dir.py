@@ -8,7 +8,7 @@ from typing import IO, get_args
 
 from input.foundation import durable, typed_json
 from input.foundation.settings import settings
-from trainer.config import Config, RunDefinition
+from trainer.config import PROCESSOR, Config, RunConfig, RunDefinition
 from trainer.errors import TrainerError
 
 CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
@@ -32,15 +32,25 @@ def find(run_dir: str | Path) -> RunDefinition | None:
         ) from None
 
 
+def named(run: RunConfig) -> Path:
+    """The folder of --run_dir. Raises TrainerError where that is not set."""
+    if not run.run_dir:
+        raise TrainerError("--run_dir is missing: the folder that gets everything the run makes.")
+    return Path(run.run_dir)
+
+
 def load(run_dir: str | Path, flag: str = "--run_dir") -> RunDefinition:
     """The run in a folder, which a flag has named. Raises TrainerError where there is none."""
     found = find(run_dir)
-    if found is None:
-        raise TrainerError(
-            f"{flag}={run_dir} holds no run: there is no {CONFIG_FILE}. Train one with "
-            "samestep-train --data_dir=DATA --run_dir=RUN."
-        )
-    return found
+    if found is not None:
+        return found
+    above = [each for each in Path(run_dir).resolve().parents[:2] if (each / CONFIG_FILE).is_file()]
+    way_out = (
+        f"{flag}={above[0]} does."
+        if above
+        else ("Train one with samestep-train --data_dir=DATA --run_dir=RUN.")
+    )
+    raise TrainerError(f"{flag}={run_dir} holds no run: there is no {CONFIG_FILE}. {way_out}")
 
 
 def check_complete(run_dir: Path, first: RunDefinition | None) -> None:
@@ -54,14 +64,14 @@ def check_complete(run_dir: Path, first: RunDefinition | None) -> None:
             f"Another launch began the run in {run_dir} while this one started. Run the same "
             "command again: it resumes that run, or names what is different."
         )
-    checkpoints, metrics = run_dir / CHECKPOINTS, run_dir / METRICS_FILE
+    folder, metrics = run_dir / CHECKPOINTS, run_dir / METRICS_FILE
     try:
-        saved = checkpoints.is_dir() and any(checkpoints.glob("step-*"))
+        saved = folder.is_dir() and any(folder.glob("step-*"))
         recorded = durable.read(metrics, MOST_METRICS) if metrics.exists() else b""
     except OSError as error:
         raise TrainerError(f"{run_dir} cannot be read: {error}.") from None
     if first is None and (saved or recorded):
-        there, missing = checkpoints if saved else metrics, CONFIG_FILE
+        there, missing = folder if saved else metrics, CONFIG_FILE
     elif first is not None and not saved and b'"validation/' in recorded:  # of a checkpoint
         there, missing = metrics, f"{CHECKPOINTS}/step-*"
     else:
@@ -75,9 +85,9 @@ def check_complete(run_dir: Path, first: RunDefinition | None) -> None:
 def identity(definition: RunDefinition) -> str:
     """SHA-256 of what no launch of a run changes; each of its checkpoints holds it.
 
-    Left out are settings that a launch may choose, the source of a model, and the fingerprint of
-    --init_weights, which is not known before its weights are there and has no part in what follows
-    a checkpoint.
+    Left out are settings that a launch may choose, the source of a model, the CPU's model, and the
+    fingerprint of --init_weights, which is not known before its weights are there and has no part
+    in what follows a checkpoint.
     """
     config = definition.config
     alike = dataclasses.replace(definition, initial_weights="", source="", graph="")
@@ -88,6 +98,7 @@ def identity(definition: RunDefinition) -> str:
                 del content["config"][group.name][setting.name]
     if config.optimizer.open_ended:
         del content["config"]["run"]["epochs"]
+    content["environment"].pop(PROCESSOR, None)
     return typed_json.digest(content)
 
 
@@ -95,6 +106,19 @@ def save(run_dir: Path, definition: RunDefinition) -> None:
     """Writes config.json: after a crash there is the whole file or none. Raises TrainerError."""
     with writing(run_dir):
         durable.write(run_dir / CONFIG_FILE, typed_json.dump(definition))
+
+
+def checkpoints(run_dir: Path) -> list[Path]:
+    """The folders of a run's checkpoints by step, without those that are damaged or not whole."""
+    folder = run_dir / CHECKPOINTS
+    found = folder.glob("step-*") if folder.is_dir() else ()
+    return sorted(path for path in found if not path.suffix)
+
+
+def check_free(run_dir: Path) -> None:
+    """Raises TrainerError where another process holds the lock. Leaves the folder as it is."""
+    if (run_dir / LOCK_FILE).exists():
+        lock(run_dir).close()
 
 
 def lock(run_dir: Path) -> IO[str]:
@@ -183,7 +207,7 @@ def check_workers(chief: RunDefinition, own: RunDefinition, worker: int) -> None
     found += [
         f"{name} {value} (worker 0 has {chief.environment.get(name)})"
         for name, value in own.environment.items()
-        if value != chief.environment.get(name)
+        if name != PROCESSOR and value != chief.environment.get(name)
     ]
     if found:
         raise TrainerError(

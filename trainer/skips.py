@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from input.foundation.text import counted
 from trainer import fixed_point
 from trainer.errors import TrainerError
 from trainer.step import History
@@ -55,7 +56,7 @@ class Skips:
     def _check(self, history: History) -> None:
         if self.in_a_row < self._steps_per_epoch:
             return
-        skipped = f"{self.in_a_row} steps in a row, an epoch, were skipped"
+        skipped = f"A whole epoch, {counted(self.in_a_row, 'step')} in a row, was skipped"
         if history.too_large[-1]:
             bound = fixed_point.limit(fixed_point.GRADIENT_BITS, self._micro_batches)
             raise TrainerError(

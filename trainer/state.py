@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from input.foundation.text import counted
+
 TOP = 5  # a label among so many of the largest logits counts for `correct_top5`
 
 
@@ -43,7 +45,7 @@ class EvaluationResult:
 
     def __str__(self) -> str:
         bad = self.records - self.images
-        note = f" ({bad} bad records)" if bad else ""
+        note = f" ({counted(bad, 'bad record')})" if bad else ""
         loss = "not finite" if self.loss is None else f"{self.loss:.6f}"
         accuracy = "unknown" if self.accuracy is None else f"{self.accuracy:.4f}"
         top5 = "" if self.top5 is None else f", top-5 {self.top5:.4f}"

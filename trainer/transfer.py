@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models import build, published
-from trainer import assembly, internals, provenance, run_dir
+from input.foundation.text import counted
+from models import build, names, published
+from trainer import assembly, internals, preflight, run_dir
 from trainer.assembly import Job
 from trainer.checkpoint import Checkpoints
 from trainer.config import RunDefinition
@@ -38,7 +39,7 @@ class Transfer:
         """As a card shows it."""
         count = self.copied + len(self.missing)
         where = f"{self.source}, {self.fingerprint[:16]}"
-        yield "weights", f"{self.copied} of {count} variables from {where}"
+        yield "weights", f"{self.copied} of {counted(count, 'variable')} from {where}"
         if self.missing:
             yield "not there", f"{_some(self.missing)}: not in that source with the same shape"
         if self.unused:
@@ -56,7 +57,7 @@ def transfer(job: Job, first: RunDefinition | None) -> Transfer | None:
     asked = job.config.run.init_weights
     if not asked:
         return None
-    if asked == published.IMAGENET or asked.endswith(published.FILES):
+    if asked == names.IMAGENET or asked.endswith(names.FILES):
         source, weights = asked, _published(job)
         mark = fingerprint_of(weights.values())
         whose = f"--init_weights={asked} has"
@@ -73,8 +74,9 @@ def transfer(job: Job, first: RunDefinition | None) -> Transfer | None:
     copied, missing, unused = copy(weights, job.model)
     if not copied:
         raise TrainerError(
-            f"{whose} {len(unused)} variables, and none of them has the path and shape of one of "
-            f"--model={job.config.model.model}. Leave --init_weights out, or choose another model."
+            f"{whose} {counted(len(unused), 'variable')}, and none of them has the path and shape "
+            f"of one of --model={job.config.model.model}. Leave --init_weights out, or choose "
+            "another model."
         )
     return Transfer(source, mark, copied, missing, unused)
 
@@ -88,7 +90,7 @@ def _published(job: Job) -> dict[Place, np.ndarray]:
         return build.bare(config.model, shape, len(job.definition.classes))
 
     with tf.device("CPU:0"):  # on a GPU it would take the place of this run's tensors
-        if config.run.init_weights == published.IMAGENET:
+        if config.run.init_weights == names.IMAGENET:
             found = published.imagenet(config.model.model)
         else:
             found = published.of_file(Path(config.run.init_weights), config.model.model, bare)
@@ -99,14 +101,8 @@ def _of_run(job: Job) -> tuple[State, keras.Model]:
     """The newest sound checkpoint of a run, and its model. Raises TrainerError."""
     run = job.config.run
     folder = Path(run.init_weights)
-    if run.run_dir and folder.resolve() == Path(run.run_dir).resolve():
-        raise TrainerError(
-            f"--init_weights={folder} is the --run_dir itself. Give the folder of another run, or "
-            "leave --init_weights out."
-        )
-    source = run_dir.load(folder, "--init_weights")
-    if source.config.model.model != job.config.model.model:
-        provenance.check_named(folder, source, run.init_model, "--init_model")
+    source = preflight.check_initial_weights(run, job.config.model.model)
+    assert source is not None  # it is neither a name nor a file
     with tf.device("CPU:0"):  # as above
         theirs = assembly.new_model(
             source.config, source.config.input, len(source.classes), source.image_dtype

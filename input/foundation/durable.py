@@ -88,6 +88,20 @@ def make(folder: Path) -> None:
 
 
 @contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Makes a folder and those above it; where the body raises, those that it made go again."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        make(folder)
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # never made, or others have put something into it
+                each.rmdir()
+        raise
+
+
+@contextmanager
 def publish(folder: Path) -> Iterator[Path]:
     """Gives an empty folder to fill, which gets the name `folder` when the body has ended well.
 

@@ -56,6 +56,17 @@ class Matching(NamedTuple):
         return self.words
 
 
+class Section(NamedTuple):
+    """What this setting and the next ones of its dataclass belong to; a heading of --help."""
+
+    title: str
+
+
+class MostUsed(NamedTuple):
+    """One of the few settings that nearly every command line has: --help begins with them."""
+
+
+MOST_USED = MostUsed()
 REQUIRED = Matching(r"(?s).+", "given")
 # An object store has no reads at a position, no rename of a folder, no lock; a mount has them.
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -69,6 +80,8 @@ class Setting(NamedTuple):
     help: str
     default: Any  # None also where the field is `| None` and unset
     bounds: tuple[Bound, ...]
+    section: str = ""  # the title of its Section; empty where there is none
+    most_used: bool = False
 
     @property
     def range(self) -> str:
@@ -78,15 +91,21 @@ class Setting(NamedTuple):
 
 def settings(config_type: type) -> list[Setting]:
     """The settings of a dataclass, without those of the dataclasses nested in it."""
-    hints, found = get_type_hints(config_type, include_extras=True), []
+    hints, found, section = get_type_hints(config_type, include_extras=True), [], ""
     for field in dataclasses.fields(config_type):
         if dataclasses.is_dataclass(hints[field.name]):
             continue
-        kind, text, *bounds = get_args(hints[field.name])
+        kind, text, *notes = get_args(hints[field.name])
         if get_origin(kind) in (Union, UnionType):
             members = [member for member in get_args(kind) if member is not NoneType]
             kind = members[0] if len(members) == 1 else Union[tuple(members)]  # noqa: UP007
-        found.append(Setting(field.name, kind, text, field.default, tuple(bounds)))
+        section = next((each.title for each in notes if isinstance(each, Section)), section)
+        bounds = tuple(each for each in notes if not isinstance(each, Section | MostUsed))
+        found.append(
+            Setting(
+                field.name, kind, text, field.default, bounds, section, most_used=MOST_USED in notes
+            )
+        )
     return found
 
 

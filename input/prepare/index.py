@@ -10,11 +10,12 @@ from pathlib import Path
 from input.errors import InputError
 from input.foundation import durable
 from input.foundation.text import one_line
-from input.manifest import MANIFEST_FILE, Manifest, save
+from input.manifest import Manifest, save
 from input.prepare.config import IndexConfig
 from input.prepare.scan import Scanned, class_names, find_shards, scan
 from input.prepare.sources import listed
 from input.records import Schema
+from input.splits import MANIFEST_FILE
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from input.errors import InputError
-from input.foundation.text import one_line
+from input.foundation.text import counted, one_line
 from input.records import (
     FOOTER_BYTES,
     HEADER_BYTES,
@@ -151,7 +151,7 @@ def _scan_shard(
             line = f"{_place(path, len(summary.lengths), offset)}: {error}"
             bad.append(line)
             if len(bad) > allowed:
-                count = f" (one of {len(bad)} bad records)" if allowed else ""
+                count = f" (one of {counted(len(bad), 'bad record')})" if allowed else ""
                 raise InputError(f"{line}{count}.") from None
             log.warning("Bad record: %s", one_line(line))
         summary.add(record)

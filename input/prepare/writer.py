@@ -59,8 +59,7 @@ def write(
         raise InputError(f"--out={out} is inside --images={images}. Choose another --out.")
     listing = _lister(config)(config)
     try:
-        durable.make(out.parent)
-        with _locked(out):
+        with durable.made(out.parent), _locked(out):
             return _write(config, listing, progress)
     except OSError as error:  # those of an image became its reason
         raise InputError(f"Writing to {out} failed: {error}.") from error

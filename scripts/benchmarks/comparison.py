@@ -15,7 +15,10 @@ Benchmark: TypeAlias = Callable[[BenchmarkConfig], list[Any]]
 class Comparison:
     """Two variants of the same work, measured in turn."""
 
-    columns: ClassVar = ("", "first", "per second", "second", "per second", "ratio", "from", "to")
+    columns: ClassVar = (
+        *("work", "this", "per second", "against", "per second"),
+        *("times as fast", "lowest", "highest"),
+    )
 
     what: str
     first: str

@@ -1,6 +1,7 @@
 """The settings of samestep-benchmark. No TensorFlow here."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from input.foundation.settings import AtLeast, check
@@ -9,6 +10,7 @@ from trainer.errors import TrainerError
 NAMES: tuple[str, ...] = ("loop", "fit", "exact", "step", "receipt", "batching", "input", "gil")
 NAMES += ("reader", "start", "index", "gpu")
 ON_CPU = NAMES[:-1]
+ON_PHOTOGRAPHS = ("input", "gil")
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,7 @@ class BenchmarkConfig:
 
     def __post_init__(self) -> None:
         check(self, TrainerError)
+        if self.images and not Path(self.images).is_dir():
+            raise TrainerError(f"--images={self.images} is not a folder.")
+        if self.what in ON_PHOTOGRAPHS and not self.images:
+            raise TrainerError(f"--what={self.what} needs --images=DIR with JPEG photographs.")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from unittest.mock import patch
 
 from input import order
+from input.foundation.text import counted
 from input.manifest import Manifest
 from input.native import library
 from input.native.reader import ViewReader
@@ -64,11 +65,11 @@ def gil_held(config: BenchmarkConfig) -> list[Held | Comparison]:
                 held.append(Held(name, "native", _held(manifest, config, "native")))
                 read = _reading(manifest, config, "native")
                 variants = {
-                    f"{threads} threads": _by_threads(read, threads) for threads in (1, 2, 4)
+                    counted(threads, "thread"): _by_threads(read, threads) for threads in (1, 2, 4)
                 }
                 rates = measure_in_turn(THREADED_IMAGES, config.rounds, variants)
                 what = f"{name}, native, {cores()} cores"
-                scaled += [compare(what, rates, each, "1 threads") for each in list(rates)[1:]]
+                scaled += [compare(what, rates, each, "1 thread") for each in list(rates)[1:]]
     return [*held, *scaled]
 
 

@@ -20,7 +20,7 @@ from models.build import build_model
 from models.config import ModelConfig
 from scripts.benchmarks.comparison import Benchmark, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
-from trainer import calendar, optimizers, receipt, recording, step, tracing
+from trainer import calendar, optimizers, receipt, recipe, recording, step, tracing
 from trainer.config import RunConfig
 from trainer.micro_batch import MicroBatch
 from trainer.recipe import OptimizerConfig
@@ -109,7 +109,7 @@ def _variant(
     witness = None if due is None else Witness(due)
     devices = strategy.make_strategy(["CPU:0"], strategy.cores())
     workers = Workers(devices)
-    recipe = optimizers.resolve(OptimizerConfig(), config.global_batch_size, epochs=1)
+    resolved = recipe.resolve(OptimizerConfig(), config.global_batch_size, epochs=1)
     with devices.scope():
         model = build_model(
             ModelConfig(name),
@@ -118,7 +118,7 @@ def _variant(
             precision="float32",
             seed=0,
         )
-        optimizer = optimizers.build_optimizer(recipe, model)
+        optimizer = optimizers.build_optimizer(resolved, model)
     micro_batch = MicroBatch(
         model,
         statistics=tracing.statistics(model, plan),
@@ -130,7 +130,7 @@ def _variant(
         devices,
         micro_batch,
         optimizer,
-        optimizers.build_schedule(recipe, plan.steps_per_epoch, epochs=1),
+        optimizers.build_schedule(resolved, plan.steps_per_epoch, epochs=1),
         hashing=None if due is None else step.Hashing(due),
     )
     distribute = devices.distribute_datasets_from_function

@@ -22,7 +22,7 @@ from models.inspection import assigned_variables
 from models.layers import FusedBatchNorm, Pixels
 from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
-from trainer import loop, optimizers, step
+from trainer import loop, optimizers, recipe, step
 from trainer.errors import TrainerError
 from trainer.ledger import Ledger
 from trainer.micro_batch import MicroBatch
@@ -36,7 +36,7 @@ from trainer.workers.watchdog import Pace
 CLASSES = 10
 RECORDS = 10_000  # only the schedule depends on it
 IMAGES = 256  # a step, to which the optimizer's rate belongs
-OPTIMIZER = optimizers.resolve(
+OPTIMIZER = recipe.resolve(
     OptimizerConfig(optimizer="sgd", nesterov=False, weight_decay=0.0), IMAGES, epochs=1
 )
 

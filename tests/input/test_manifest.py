@@ -273,9 +273,8 @@ def test_splits_are_found_by_their_folders(manifest, tmp_path):
     train, test = (("train", manifest.folder), ("test", tmp_path / "test"))
     assert find_splits(tmp_path) == [train, test]
     assert find_splits(manifest.folder) == [train]
-    assert error(find_splits, tmp_path / "val") == (
-        f"--dir={tmp_path / 'val'} holds no split: no manifest.json in it or below it."
-    )
+    said = error(find_splits, tmp_path / "val")
+    assert said.startswith(f"--dir={tmp_path / 'val'} holds no records: no manifest.json in it")
 
 
 def shift(line: str, offset: int, length: int) -> str:

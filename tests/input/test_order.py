@@ -131,9 +131,8 @@ def test_plan_states_the_numbers_of_the_run():
 
 
 def test_a_plan_says_which_replica_counts_give_the_same_run():
-    assert make_plan(records=100, batch=24, micro_batch=2, replicas=3).replica_counts == (
-        "1, 2, 3, 4, 6, 12"
-    )
+    plan = make_plan(records=100, batch=24, micro_batch=2, replicas=3)
+    assert plan.replica_counts == [1, 2, 3, 4, 6, 12]
 
 
 def test_read_block_keeps_neighbours_together():
@@ -197,23 +196,23 @@ def test_resolve_leaves_what_is_set():
 
 def test_an_uneven_batch_is_an_error_that_lists_what_is_even():
     assert error(make_plan, 1000, batch=256, micro_batch=64, replicas=6) == (
-        "256 images a step in micro-batches of 64 do not split evenly over 6 replicas; replica "
-        "counts that do: 1, 2, 4. Use one of these; a new run may set --micro_batch_size or "
+        "256 images a step in micro-batches of 64 do not split evenly over 6 replicas, but "
+        "over 1, 2 or 4 replicas. Use so many; a new run may set --micro_batch_size or "
         "--global_batch_size."
     )
 
 
 def test_too_few_records_for_a_step_is_an_error():
     assert error(make_plan, 63, batch=64, micro_batch=64) == (
-        "63 training records do not fill one step of 64 images. Set --global_batch_size to 63 or "
-        "less."
+        "A step of 64 images is not filled by 63 training records. Set --global_batch_size to 63 "
+        "or less."
     )
 
 
 def test_workers_with_different_numbers_of_replicas_are_an_error():
     plan = make_plan(records=100, batch=12, micro_batch=1, replicas=4)
     message = (
-        "4 replicas do not split evenly over 3 workers. Give each worker the same number of "
+        "4 replicas cannot be split evenly over 3 workers. Give each worker the same number of "
         "devices."
     )
     assert error(order.micro_batch, 0, plan, worker_count=3) == message

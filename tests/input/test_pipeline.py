@@ -215,7 +215,7 @@ def test_an_evaluation_counts_every_record_once(data_dir, replicas, worker_count
 
 
 def test_workers_must_be_alike(reader):
-    with pytest.raises(InputError, match="4 replicas do not split evenly over 3 workers"):
+    with pytest.raises(InputError, match="4 replicas cannot be split evenly over 3 workers"):
         pipeline.train(CONFIG, reader, plan(reader, 4), seed=0, worker_count=3)
 
 

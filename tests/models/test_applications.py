@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.pixels import APPLICATIONS
+from models.names import APPLICATIONS
 from tests.conftest import write_row
 from tests.trainer.workers.runs import fingerprint, train_alone
 

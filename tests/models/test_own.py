@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from models import own as own_models
 from models.errors import ModelError
-from models.own import did_you_mean
 from tests.conftest import error
 from tests.models.conftest import OWN, bits, made, pixels
 
@@ -144,18 +143,6 @@ def test_a_missing_file_is_one_line(tmp_path, monkeypatch):
     assert error(made, "nets/mynet.py:net", size=16) == (
         f"nets/mynet.py:net: there is no file nets/mynet.py here, in {tmp_path}."
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("Bytes", " Did you mean bytes_?"),
-        ("floatz", " Did you mean floats or float32?"),
-        ("quaternion", ""),
-    ],
-)
-def test_did_you_mean(name, said):
-    assert did_you_mean(name, ["floats", "float32", "bytes_"]) == said
 
 
 NET = "return keras.Sequential([INPUT, L.GlobalAveragePooling2D(), L.Dense(num_classes)])"

@@ -10,7 +10,8 @@ import pytest
 
 from models.config import ModelConfig
 from models.layers import PIXEL_MODES, Pixels
-from models.pixels import APPLICATIONS, shown
+from models.names import APPLICATIONS
+from models.pixels import shown
 from tests.conftest import error
 from tests.models.conftest import made, pixels
 

@@ -105,11 +105,14 @@ def refusals(data_dir, run, other_classes, own_models):
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("6 replicas", ("micro-batches of 32 do not split evenly over 6 replicas", "do: 1. Use")),
-        ("kept micro-batch", ("do not split evenly over 3 replicas", "1, 2, 4")),
+        (
+            "6 replicas",
+            ("micro-batches of 32 do not split evenly over 6 replicas", "over 1 replica. Use"),
+        ),
+        ("kept micro-batch", ("do not split evenly over 3 replicas", "1, 2 or 4")),
         ("GPUs that are not there", ("--gpus=64", "sees", "--virtual_cpus=N")),
         ("no data_dir", ("--data_dir is missing", "samestep-records write")),
-        ("missing data_dir", ("/nowhere/train is not a folder", "samestep-records write")),
+        ("missing data_dir", ("--data_dir=/nowhere is not there", "samestep-records write")),
         ("no run_dir", ("--run_dir is missing",)),
         ("a run_dir that is a file", ("config.json/config.json cannot be read", "Not a directory")),
         ("classes that differ", ("square", "triangle", "samestep-records write")),
@@ -118,7 +121,7 @@ def refusals(data_dir, run, other_classes, own_models):
         ("a model that raises", ("net.py:raises failed in", "net.py:3: KeyError: 'width'.")),
         ("a model with softmax", ("ends in a softmax, in layer head", "Return the logits")),
         ("unknown flag", ("epoch", "--help")),
-        ("too large a batch", ("160 training records do not fill one step of 512",)),
+        ("too large a batch", ("A step of 512 images is not filled by 160 training records",)),
         ("a run that is none", ("holds no run", "samestep-train")),
         ("an export that is there", ("exists already",)),
     ],

@@ -10,8 +10,14 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.conftest import ROOT
+from input.config import InputConfig
+from models.config import ModelConfig
+from scripts import manual
+from tests.conftest import CLASSES, ROOT
 from tests.scripts.conftest import console_scripts, probed, python
+from trainer import preflight, run_dir
+from trainer.config import Config, ResolvedConfig, ResolvedRun, RunConfig, RunDefinition
+from trainer.recipe import OptimizerConfig
 
 COMMANDS = [(program, ()) for program in console_scripts() if program != "samestep-records"]
 COMMANDS += [("samestep-records", ("write",))]
@@ -41,9 +47,10 @@ def test_help_lists_every_flag_at_once(program, command):
     listed = {line.split()[0] for line in help_text.stdout.splitlines() if line.startswith("  --")}
     expected = {f"--[no]{name}" if name in booleans else f"--{name}" for name in defined}
     assert expected
-    assert listed == expected | {"--flagfile", "--help", "--version"}
+    assert listed == expected | {f"--{name}" for name in manual.EVERYWHERE}
     assert " ".join(["Usage:", program, *command]) in help_text.stdout
-    assert max(map(len, help_text.stdout.splitlines())) <= 100
+    lines = [line for line in help_text.stdout.splitlines() if not line.startswith("samestep-")]
+    assert max(map(len, lines)) <= 80
     assert loaded == []
     assert min(seconds for _, seconds in asks) < 1
 
@@ -65,6 +72,14 @@ def test_help_lists_every_flag_at_once(program, command):
             ],
         ),
         ("samestep-evaluate", (), ["--run_dir Folder of the run. (required)"]),
+        (
+            "samestep-train",
+            (),
+            [
+                "--validation_share do without validation/. (required)",
+                "A run that is in it already is resumed. (required)",
+            ],
+        ),
         (
             "samestep-records",
             ("write",),
@@ -172,8 +187,13 @@ def test_the_command_gives_the_exit_code(door):
 @pytest.mark.parametrize(
     ("end", "arguments", "said"),
     [
-        ("pass", ["--celsiu=1"], "Did you mean: celsius ? kiln --help lists the flags."),
-        ("pass", ["--celsius=hot"], "flag --celsius=hot"),
+        ("pass", ["--celsiu=1"], "Did you mean --celsius? kiln --help lists the flags."),
+        (
+            *("pass", ["--celsius=hot"]),
+            "--celsius=hot: it must be a whole number. kiln --help=celsius explains it.",
+        ),
+        ("pass", ["--help=celsiu"], "There is no flag --celsiu. Did you mean --celsius?"),
+        ("pass", ["--completion=tcsh"], "--completion=tcsh: it must be bash or zsh."),
         ("pass", ["hot"], "'hot' is not a flag"),
         ("pass", ["--flagfile=none.flags"], "--flagfile=none.flags: No such file or directory."),
         ("pass", ["--celsius=2001"], "error: --celsius must be 2000 or less.\n"),
@@ -221,3 +241,72 @@ def test_help_wins_over_a_wrong_flag(door):
     assert shown.stdout.startswith(
         "Kiln: fires clay.\n\nUsage: kiln [--name=value ...]\n\nThe oven."
     )
+
+
+@pytest.fixture(scope="module")
+def begun(data_dir, tmp_path_factory):
+    """The folder of a run that has written its config.json and no more."""
+    folder = tmp_path_factory.mktemp("begun")
+    run = RunConfig(run_dir=str(folder), intra_op_threads=2)
+    inputs = InputConfig(data_dir=str(data_dir), global_batch_size=32)
+    prepared = preflight.prepare(Config(inputs, ModelConfig(), OptimizerConfig(), run), None)
+    resolved = ResolvedRun(**{**vars(run), "intra_op_threads": 2})
+    config = ResolvedConfig(prepared.inputs, ModelConfig(), prepared.optimizer, resolved)
+    fingerprints = {split: each.fingerprint for split, each in prepared.manifests.items()}
+    decoder = {"decoder": preflight.library.version(prepared.inputs.decoder)}
+    run_dir.save(folder, RunDefinition(config, CLASSES, fingerprints, decoder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "said"),
+    [
+        ("train", "", "--run_dir is missing"),
+        ("train", "--run_dir=NEW", "--data_dir is missing"),
+        ("train", "--run_dir=NEW --data_dir=/nowhere", "--data_dir=/nowhere is not there"),
+        ("train", "--run_dir=NEW --data_dir=DATA/train", "is one split"),
+        ("train", "--run_dir=NEW --data_dir=DATA --validation_split=test", "no split test"),
+        ("train", "--run_dir=NEW --data_dir=DATA --model=resent50", "no model 'resent50'"),
+        ("train", "--run_dir=NEW --data_dir=DATA --global_batch_size=512", "is not filled by 160"),
+        ("train", "--run_dir=NEW --data_dir=DATA --epochs=five", "--epochs=five: it must be"),
+        (
+            *("train", "--run_dir=NEW --data_dir=DATA --global_batch_size=32 --init_weights=NEW"),
+            "is the --run_dir itself",
+        ),
+        ("train", "--run_dir=NEW --data_dir=DATA --class_weights=no.json", "cannot be read"),
+        (
+            *("train", "--run_dir=NEW --data_dir=DATA --learning_rate=1 --learning_rate_per_256=3"),
+            "exclude each other",
+        ),
+        (
+            *("train", "--run_dir=NEW --data_dir=DATA --global_batch_size=32 --virtual_cpus=3"),
+            "do not split evenly over 3 replicas",
+        ),
+        ("train", "--run_dir=RUN --data_dir=DATA --seed=3", "--seed=3 (the run has 0)"),
+        ("train", "--lr=1", "here it is --learning_rate"),
+        ("evaluate", "", "--run_dir is missing"),
+        ("evaluate", "--run_dir=NEW", "holds no run"),
+        ("evaluate", "--run_dir=RUN", "holds no checkpoint yet"),
+        ("export", "--run_dir=RUN", "--out is missing"),
+        ("export", "--run_dir=NEW --out=NEW", "holds no run"),
+        ("doctor", "--data_dir=/nowhere", "--data_dir=/nowhere is not there"),
+        ("plan", "--data_dir=DATA --global_batch_size=32 --workers=3", "over 3 replicas"),
+        ("records", "show", "--dir is missing"),
+        ("records", "show /nowhere", "--dir=/nowhere is not there"),
+        ("records", "verify /nowhere", "--dir=/nowhere is not there"),
+        ("records", "write", "--images is missing"),
+    ],
+)
+def test_what_is_wrong_is_said_before_tensorflow_is_loaded(
+    data_dir, begun, tmp_path, program, arguments, said
+):
+    places = {"DATA": str(data_dir), "RUN": str(begun), "NEW": str(tmp_path / "new")}
+    for name, place in places.items():
+        arguments = arguments.replace(name, place)
+    done, seconds = asked(f"samestep-{program}", *arguments.split())
+    *lines, probe = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert len(lines) == 1 and said in lines[0], done.stderr
+    assert json.loads(probe)[2] == []
+    assert seconds < 1.5  # of the processor; TensorFlow alone takes 3
+    assert not (tmp_path / "new").exists()

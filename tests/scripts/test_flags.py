@@ -8,8 +8,9 @@ from absl.flags import DuplicateFlagError, FlagValues
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from input.foundation.settings import REQUIRED, Above, AtLeast, Below, Matching
-from scripts import flags
+from input.foundation.settings import MOST_USED, Section
+from input.foundation.settings import settings as settings_of
+from scripts import flags, foreign
 
 
 @dataclass(frozen=True)
@@ -154,18 +155,19 @@ def test_a_flagfile_holds_flags_and_comments_and_the_last_flag_wins(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("--shot=3", "'shot'. Did you mean: shots ?"),
-        ("--resolution=3", "'resolution'."),
-        ("--shots=many", "--shots=many"),
-        ("--shots=1.5", "--shots=1.5"),
+        ("--shot=3", "There is no flag --shot. Did you mean --shots?"),
+        ("--zebra=3", "There is no flag --zebra."),
+        ("--shots=many", "--shots=many: it must be a whole number."),
+        ("--shots=1.5", "--shots=1.5: it must be a whole number."),
         ("--shots", "Missing value for flag --shots."),
-        ("--aperture=wide", "--aperture=wide"),
-        ("--mount=g", "<e|f|rf>"),
-        ("--bayer=none", "<rggb|bggr>"),
-        ("--zoom=maybe", "--zoom=maybe"),
+        ("--aperture=wide", "--aperture=wide: it must be a number."),
+        ("--mount=g", "--mount=g: it must be e or f or rf."),
+        ("--bayer=RGGB", "--bayer=RGGB: it must be rggb or bggr. Did you mean rggb?"),
+        ("--zoom=maybe", "--zoom=maybe: it must be true or false."),
         ("--nozoom=true", "--nozoom=true"),
-        ("--noshots", "'noshots'"),
-        ("shots=3", "'shots=3' is not a flag"),
+        ("--noshots", "There is no flag --noshots. Did you mean --shots?"),
+        ("shots=3", "'shots=3' is not a flag: flags are written --name=value, as in --shots=3."),
+        ("many", "'many' is not a flag: flags are written --name=value."),
         ("--flagfile=no/such.flags", "--flagfile=no/such.flags: No such file or directory."),
     ],
 )
@@ -176,9 +178,43 @@ def test_a_wrong_argument_is_named_in_one_line(argument, said):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--zoom", "true"],
+            "'true' is not a flag: flags are written --name=value, as in --zoom=true.",
+        ),
+        (
+            ["--shots", "=", "3"],
+            "'=' stands alone: flags are written --name=value, without spaces.",
+        ),
+        (
+            ["--name", "=", "x"],
+            "'x' is not a flag: flags are written --name=value, without spaces ",
+        ),
+    ],
+)
+def test_what_was_meant_is_shown(arguments, said):
+    with pytest.raises(flags.FlagError) as raised:
+        parsed(*arguments)
+    assert str(raised.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("argument", "about"),
+    [("--shots=many", "shots"), ("--shot=3", ""), ("--lens=3", ""), ("--title=a", "name")],
+)
+def test_the_flag_that_was_meant_is_known(argument, about, monkeypatch):
+    monkeypatch.setitem(foreign._OURS, "title", ["brand", "name"])
+    with pytest.raises(flags.FlagError) as raised:
+        parsed(argument)
+    assert raised.value.about == about
+
+
 def test_a_wrong_flag_in_a_flagfile_is_named(tmp_path):
     (tmp_path / "preset.flags").write_text("--shot=3\n")
-    with pytest.raises(flags.FlagError, match="'shot'"):
+    with pytest.raises(flags.FlagError, match="no flag --shot"):
         parsed(f"--flagfile={tmp_path}/preset.flags")
 
 
@@ -205,58 +241,36 @@ def test_a_setting_without_a_default_is_refused():
         flags.define(Flash, FlagValues())
 
 
-@pytest.mark.parametrize("width", [60, 80, 100])
-def test_the_manual_has_every_flag_once_with_help_and_default(camera_flags, width):
-    lines = list(flags.manual(Camera, width, camera_flags))
-    assert max(map(len, lines)) <= width
-    text = " ".join(" ".join(lines).split())
-    for entry in [
-        "Settings of a camera. --shots Pictures a second. (default: 8)",
-        "--[no]long_exposure_noise_reduction Takes as long again. (default: false)",
-        "Settings of a sensor. --width Pixels a row. (default: 6000)",
-        "--crop Pixels used. Unset: all. (default: unset)",
-        "--[no]dust Whether it shakes. Unset: when cold. (default: unset)",
-        "--bayer <rggb|bggr>: Order of colours. (default: unset)",
-        "Settings of a lens. --aperture Widest f-number. (default: 2.8)",
-        "--[no]stabilised Whether it holds still. (default: true)",
-        "--mount <e|f|rf>: Which cameras it fits. (default: rf)",
-        "--name What is engraved. (default: 50 mm)",
-    ]:
-        assert text.count(entry) == 1, entry
-
-
 @dataclass(frozen=True)
-class Tripod:
-    """What it stands on."""
+class Bag:
+    """What it is carried in."""
 
-    legs: Annotated[int, "Legs.", AtLeast(3)] = 3
-    tilt: Annotated[float | None, "Degrees.", Above(-90), Below(90)] = None
-    head: Annotated[str, "Screw.", Matching("[0-9]/[0-9]", "a fraction of an inch")] = "1/4"
-    owner: Annotated[str, "Who carries it.", REQUIRED] = ""
-    bag: Annotated[str, "What it is carried in."] = ""
-
-
-@pytest.mark.parametrize("width", [60, 100])
-def test_the_manual_says_what_may_be_set(width):
-    flag_values = FlagValues()
-    flags.define(Tripod, flag_values)
-    assert " ".join(" ".join(flags.manual(Tripod, width, flag_values)).split()) == (
-        "What it stands on. "
-        "--legs Legs. (at least 3; default: 3) "
-        "--tilt Degrees. (above -90 and below 90; default: unset) "
-        "--head Screw. (a fraction of an inch; default: 1/4) "
-        "--owner Who carries it. (required) "
-        "--bag What it is carried in. (default: unset)"
-    )
+    strap: Annotated[str, "Over the shoulder."] = ""
+    litres: Annotated[int, "Room.", Section("Space"), MOST_USED] = 10
+    pockets: Annotated[int, "Outside."] = 2
+    colour: Annotated[Literal["black", "red"], "Cloth.", Section("Looks")] = "black"
+    lining: Annotated[bool, "Inside.", Section("Space")] = True
 
 
-def test_a_default_stands_on_the_line_of_its_word():
-    flag_values = FlagValues()
-    flags.define(Tripod, flag_values)
-    for width in range(45, 75):
-        lines = list(flags.manual(Tripod, width, flag_values))
-        assert sum("default: " in line for line in lines) == 4
-        assert "\N{NO-BREAK SPACE}" not in "".join(lines)
+def test_settings_stand_by_what_they_belong_to():
+    found = flags.sections((Bag, Camera))
+    assert {title: [each.name for each in own] for title, own in found.items()} == {
+        flags.MOST_USED_TITLE: ["litres"],
+        "What it is carried in.": ["strap"],
+        "Space": ["pockets", "lining"],
+        "Looks": ["colour"],
+        "Settings of a camera.": ["shots", "long_exposure_noise_reduction"],
+        "Settings of a sensor.": ["width", "crop", "gain", "dust", "maker", "bayer"],
+        "Settings of a lens.": ["aperture", "zoom", "stabilised", "mount", "name"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("colour", ("black", "red")), ("litres", ()), ("lining", ())]
+)
+def test_the_words_of_a_setting(name, words):
+    (setting,) = (each for each in settings_of(Bag) if each.name == name)
+    assert flags.choices(setting) == words
 
 
 @dataclass(frozen=True)

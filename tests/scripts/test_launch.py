@@ -28,6 +28,7 @@ def where(name: str) -> LaunchConfig:
         (["--", "train", "--help"], [], ["train", "--help"]),
         (["--workers=2", "--", "train", "--epochs=3"], ["--workers=2"], ["train", "--epochs=3"]),
         (["--name=x", "--", "sh", "-c", "--", "y"], ["--name=x"], ["sh", "-c", "--", "y"]),
+        (["--workers=2", "samestep-train", "--epochs=3"], ["--workers=2"], []),  # -- is missing
     ],
 )
 def test_the_command_comes_after_two_hyphens(monkeypatch, arguments, own, command):
@@ -44,7 +45,7 @@ def test_the_command_comes_after_two_hyphens(monkeypatch, arguments, own, comman
 
 def test_a_missing_command_is_refused():
     message = error(launch.launch, [], LaunchConfig(workers=2))
-    assert message == "The command is missing: samestep-launch --workers=2 -- COMMAND."
+    assert message.startswith("The command is missing. It comes after --, as in samestep-launch ")
 
 
 def test_a_missing_command_is_one_line_and_exit_2():

@@ -37,7 +37,7 @@ def test_the_card_is_of_the_hardware_that_was_asked_for(data_dir, capsys):
     )
     plan(settings(data_dir), hardware)
     shown = " ".join(capsys.readouterr().out.split())
-    assert "4 = 2 workers x 2; 1, 2, 4 give the same run" in shown
+    assert "4 = 2 workers x 2; the same result on 1, 2 or 4 replicas" in shown
     assert "5 an epoch, 15 in all" in shown
     assert "ms between the workers at 1 Gbit/s" in shown
     assert "of 4 replicas without communication" in shown

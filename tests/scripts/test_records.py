@@ -22,12 +22,15 @@ def test_help_of_records_lists_its_commands():
     ("arguments", "said"),
     [
         ([], "A command is missing; commands: write, index, verify, show."),
-        (["wirte"], "'wirte' is not a command; commands: write, index, verify, show."),
+        (
+            ["wirte"],
+            "'wirte' is not a command; commands: write, index, verify, show. Did you mean write?",
+        ),
         (
             ["--images=x", "write"],
             "'--images=x' is not a command; commands: write, index, verify, show.",
         ),
-        (["write", "--imagse=x"], "Unknown command line flag 'imagse'. Did you mean: images ?"),
+        (["write", "--imagse=x"], "There is no flag --imagse. Did you mean --images"),
         (["write"], "--images is missing"),
     ],
 )
@@ -40,11 +43,13 @@ def test_a_wrong_command_line_of_records_is_one_line(arguments, said):
 
 def test_a_first_argument_stands_for_its_flag(tmp_path):
     refused = python("-m", "scripts.records", "verify", str(tmp_path))
-    assert refused.stderr.startswith(f"error: --dir={tmp_path} holds no split")
+    assert refused.stderr.startswith(f"error: --dir={tmp_path} holds no records")
     same = python("-m", "scripts.records", "verify", f"--dir={tmp_path}")
     assert (same.returncode, same.stderr) == (refused.returncode, refused.stderr)
     asked = python("-m", "scripts.records", "verify", "--help")
     assert "verify DIR [--name=value ...]" in asked.stdout
+    missing = python("-m", "scripts.records", "write", str(tmp_path))
+    assert missing.stderr.startswith("error: --out is missing")
 
 
 def test_write_reports_its_tenths_its_splits_and_the_next_command(tmp_path):
@@ -65,7 +70,7 @@ def test_write_reports_its_tenths_its_splits_and_the_next_command(tmp_path):
     assert [row.split()[:2] for row in (train, validation)] == [["train", "2"], ["validation", "2"]]
     assert int(train.split()[2]) + int(validation.split()[2]) == 19
     assert total.startswith("19 records in ")
-    assert total.endswith(", 1 images left out")
+    assert total.endswith(", 1 image left out")
     data, runs = f"'{tmp_path}/my data'", "'runs/my data'"
     assert following == f"Next: samestep-train --data_dir={data} --run_dir={runs}"
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from absl.flags import FlagValues
 
-from scripts import demo, flags, sweep
+from scripts import demo, flags, manual, sweep
 from scripts.flags import FlagError
 from tests.conftest import ROOT
 from tests.documents import PAGES, anchors, blocks, broken_links
@@ -25,13 +25,13 @@ TEXTS = [*PAGES, *(ROOT / name for name in OTHERS)]
 OTHERS_FLAGS = frozenset(
     [
         # Slurm's, torchrun's, TensorBoard's
-        *"kill-on-bad-exit partition requeue signal nproc_per_node logdir".split(),
+        *"kill kill-on-bad-exit partition requeue signal nproc_per_node logdir".split(),
         # Model Garden's
         *"experiment mode config_file model_dir params_override".split(),
         # timm's
         *"aa amp aug-repeats clip-grad crop-pct data-dir dist-bn drop-path".split(),
         *"lr lr-base model-ema model-ema-decay opt pretrained reprob resume smoothing".split(),
-        *"grad-accum-steps sync-bn".split(),
+        *"grad-accum-steps sync-bn batch_size".split(),
     ]
 )
 
@@ -49,7 +49,7 @@ def commands() -> dict[str, tuple[type, ...]]:
         with pytest.MonkeyPatch.context() as patch:
             script = importlib.import_module(module)
 
-            def enter(_, run, *config_types, argument=None, typed=typed):
+            def enter(_, run, *config_types, typed=typed, argument=None, required=()):
                 found[typed] = config_types
                 ARGUMENTS[typed] = argument
 
@@ -145,7 +145,7 @@ def missing_files(text: str) -> list[str]:
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
 def test_what_a_text_names_is_there(path):
     text = path.read_text()
-    defined = {"flagfile", "help", "version", *OTHERS_FLAGS}
+    defined = {*manual.EVERYWHERE, *OTHERS_FLAGS}
     for config_types in COMMANDS.values():
         flag_values = FlagValues()
         for config_type in config_types:

@@ -10,7 +10,7 @@ from models.build import build_model
 from models.config import ModelConfig
 from models.layers import Pixels
 from tests.conftest import CLASSES
-from trainer import optimizers, step, tracing
+from trainer import optimizers, recipe, step, tracing
 from trainer.averages import Averages
 from trainer.loss_scale import LossScale
 from trainer.micro_batch import MicroBatch
@@ -23,7 +23,7 @@ def plain(**changes) -> ResolvedOptimizer:
     """sgd with momentum at a rate of 0.1, a little decay, and a cosine."""
     own = {"optimizer": "sgd", "learning_rate": 0.1, "nesterov": False}
     own |= {"weight_decay": 1e-4, "warmup_epochs": 0.0, **changes}
-    return optimizers.resolve(OptimizerConfig(**own), INPUT.global_batch_size, epochs=4)
+    return recipe.resolve(OptimizerConfig(**own), INPUT.global_batch_size, epochs=4)
 
 
 OPTIMIZERS = {

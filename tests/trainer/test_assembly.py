@@ -14,9 +14,10 @@ from input.errors import BadRecordError, InputError
 from input.native import library
 from tests.conftest import CLASSES, THREADS, error, rewrite
 from tests.trainer.conftest import HARDWARE, settings
-from trainer import assembly, optimizers, run_dir, tracing
+from trainer import assembly, recipe, run_dir, tracing
 from trainer.config import Hardware, ResolvedConfig, ResolvedRun
 from trainer.fingerprint import fingerprint
+from trainer.workers import strategy
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_what_is_unset_is_resolved_by_records_and_hardware(data_dir):
         if name == "input":
             expected = order.resolve(unset.input, 16)
         elif name == "optimizer":
-            expected = optimizers.resolve(group, given.input.global_batch_size, given.run.epochs)
+            expected = recipe.resolve(group, given.input.global_batch_size, given.run.epochs)
         else:
             expected = group
         assert vars(getattr(job.config, name)) == vars(expected)
@@ -64,6 +65,7 @@ def test_a_definition_says_all_that_makes_the_run(data_dir):
     }
     assert definition.data.keys() == {"train", "validation"}
     assert definition.environment["device"] == "CPU"
+    assert definition.environment["processor"] == strategy.processor()
     assert job.devices == ["CPU:0", "CPU:1"]
     assert (job.workers.index, job.workers.count, job.workers.chief) == (0, 1, True)
 
@@ -88,7 +90,7 @@ def test_another_run_is_refused(finished, data_dir):
 
 def test_missing_records_are_named():
     assert refused("").startswith("--data_dir is missing: ")
-    assert "/nowhere/train is not a folder" in refused("/nowhere")
+    assert "--data_dir=/nowhere is not there. " in refused("/nowhere")
 
 
 def test_the_readers_have_the_runs_limits(data_dir):
@@ -104,7 +106,7 @@ def test_splits_of_other_classes_are_refused(records):
     change_manifest(records / "validation", classes=["circle", "cross", "triangle"])
     said = refused(records)
     assert "train and validation differ in their classes" in said
-    assert "only in the first ['square'], only in the second ['triangle']" in said
+    assert "only train has square; only validation has triangle. Write both" in said
 
 
 def test_splits_of_other_pixels_are_refused(records):
@@ -151,7 +153,7 @@ def test_the_model_follows_from_the_seed_alone(data_dir):
 def test_a_batch_that_does_not_fit_the_devices_is_refused(data_dir):
     job = assembly.begin(settings(data_dir), Hardware(virtual_cpus=3))
     said = error(tracing.training, job)
-    assert "do not split evenly over 3 replicas; replica counts that do: 1, 2, 4." in said
+    assert "do not split evenly over 3 replicas, but over 1, 2 or 4 replicas." in said
 
 
 def test_micro_batches_go_on_at_any_step(data_dir):

@@ -9,6 +9,7 @@ from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, cards, launches, tracing
 from trainer.audit import Audit
 from trainer.state import EvaluationResult, State
+from trainer.workers import strategy
 
 FOUND = Audit(draws=2, operations=9, layers=("block1_conv",))
 STATE = State(10, "run", "0123456789abcdef" * 4, {}, EvaluationResult(0.25, 9, 10, 10))
@@ -26,10 +27,12 @@ def start(job, state=None, first=None) -> dict[str, str]:
 
 def test_what_a_new_run_starts_from(job):
     rows = start(job)
-    assert rows["devices"].startswith("2 x CPU: CPU:0, CPU:1; TensorFlow sees ")
+    assert rows["devices"].startswith(
+        f"2 x CPU ({strategy.processor()}): CPU:0, CPU:1; TensorFlow sees "
+    )
     assert rows["batch"] == "32 images a step = 4 micro-batches of 8, 2 per replica"
-    assert rows["elsewhere"] == (
-        "--micro_batch_size=8 --intra_op_threads=2 give the same run on 1, 2, 4 devices"
+    assert rows["same result"] == (
+        "on 1, 2 or 4 devices, with --micro_batch_size=8 --intra_op_threads=2"
     )
     assert rows["steps"] == "5 an epoch, 15 in all"
     assert rows["records"] == "160 to train, 43 to validate"
@@ -54,6 +57,19 @@ def test_what_may_change_the_bits_is_said(job):
     said = start(job, first=first)["warning"]
     now = job.definition.environment["tensorflow"]
     assert said.startswith(f"tensorflow was 2.20.0 at the first launch and is {now} now: ")
+
+
+def test_a_move_to_another_model_of_cpu_is_said(job):
+    environment = job.definition.environment
+    first = replace(job.definition, environment={**environment, "processor": "Z80"})
+    said = start(job, first=first)["warning"]
+    assert said.startswith(f"processor was Z80 at the first launch and is {strategy.processor()} ")
+    older = {name: value for name, value in environment.items() if name != "processor"}
+    assert "warning" not in start(job, first=replace(first, environment=older))
+    on_gpu = {"device": "NVIDIA H200"}
+    moved = replace(job, definition=replace(job.definition, environment=environment | on_gpu))
+    first = replace(first, environment=first.environment | on_gpu)
+    assert "warning" not in start(moved, first=first)
 
 
 def test_records_without_checksums_are_named(job, data_dir):

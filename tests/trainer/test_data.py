@@ -35,7 +35,7 @@ def test_a_missing_split_says_which_there_are_and_what_helps(without_validation)
     message = error(data.manifests, settings(without_validation), (VALIDATION,))
     assert "only train." in message and "--validation_split" not in message
     shutil.rmtree(without_validation / "train")
-    assert "is not a folder" in error(data.manifests, settings(without_validation), (TRAIN,))
+    assert "holds no records" in error(data.manifests, settings(without_validation), (TRAIN,))
 
 
 def test_another_split_takes_the_place_of_validation(without_validation, tmp_path, data_dir):

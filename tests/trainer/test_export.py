@@ -146,5 +146,5 @@ def test_a_place_that_cannot_be_written_is_named(finished, tmp_path):
 def test_a_folder_without_a_run_or_a_checkpoint_is_named(finished, tmp_path):
     assert "holds no run" in error(export_run, tmp_path, tmp_path / "out")
     run_dir.save(tmp_path, run_dir.load(finished.run_dir))
-    assert "holds no latest checkpoint yet" in error(export_run, tmp_path, tmp_path / "out")
+    assert "holds no checkpoint yet" in error(export_run, tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()

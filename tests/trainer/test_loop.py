@@ -100,7 +100,7 @@ def test_a_run_with_a_constant_rate_can_be_extended(data_dir, tmp_path):
     assert numbers(run_dir) == numbers(tmp_path / "at_once")
     assert load(run_dir).config.run.epochs == 2
     assert error(loop.fit, constant(data_dir, run_dir, 1), HARDWARE) == (
-        f"{run_dir} has done 10 steps and --epochs=1 are only 5. Set at least --epochs=2."
+        f"{run_dir} has done 10 steps, and with --epochs=1 a run has 5. Set at least --epochs=2."
     )
     assert load(run_dir).config.run.epochs == 2
 

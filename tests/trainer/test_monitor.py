@@ -6,9 +6,11 @@ import math
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from input.errors import BadRecordError
 from tests.conftest import error
+from trainer import monitor as monitors
 from trainer.monitor import Monitor, card
 from trainer.state import EvaluationResult, State
 
@@ -41,9 +43,23 @@ def test_skipped_steps_are_said(tmp_path, capsys):
         assert "skipped" not in capsys.readouterr().out
         monitor.training(40, {**LINE, "train/skipped_steps": 3, "train/too_large_steps": 1})
     assert (
-        "step 40: 3 of the steps before it were skipped, 1 of them for gradients too large"
-        in capsys.readouterr().out
+        "step 40: 3 steps before it skipped, 1 for gradients too large" in capsys.readouterr().out
     )
+
+
+def test_the_bar_has_dashes_before_the_first_numbers_and_ends_before_the_last_card(
+    tmp_path, monkeypatch
+):
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, force_interactive=True)
+    monkeypatch.setattr(monitors, "Console", lambda **_: console)
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor._progress.refresh()
+        assert "loss - - images/s" in Text.from_ansi(console.file.getvalue()).plain
+        monitor.training(40, {**LINE, "train/skipped_steps": 0})
+        monitor.finish("finished", [("result", "good")])
+    shown = Text.from_ansi(console.file.getvalue()).plain
+    assert "loss 0.5000 9 images/s" in shown
+    assert shown.rindex("images/s") < shown.index("finished")
 
 
 def state(result: EvaluationResult | None, fingerprint="abc") -> State:

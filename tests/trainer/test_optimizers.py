@@ -1,17 +1,15 @@
 """Optimizers with the settings' numbers against NumPy, and learning rates over a run."""
 
 import math
-from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import error
 from tests.trainer.steps import build, plain
 from trainer import optimizers
-from trainer.recipe import OptimizerConfig, ResolvedOptimizer
+from trainer.recipe import ResolvedOptimizer
 
 STEPS = 20
 
@@ -64,45 +62,6 @@ def test_a_warm_up_of_half_steps_is_rounded():
 def test_a_warm_up_as_long_as_the_run_never_passes_the_peak():
     settings = plain(learning_rate=0.4, warmup_epochs=3)
     np.testing.assert_allclose(rates(settings, 5, 3), 0.4 * np.arange(1, 16) / 15, rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
-def test_what_is_unset_suits_optimizer_batch_and_run(name):
-    entry = optimizers.OPTIMIZERS[name]
-    for images in (64, 256, 1024):
-        found = optimizers.resolve(OptimizerConfig(optimizer=name), images, epochs=30)
-        growth = images / 256 if entry.linear else math.sqrt(images / 256)
-        assert found.learning_rate == entry.rate * growth
-        assert found.learning_rate_per_256 == entry.rate
-        assert (found.weight_decay, found.warmup_epochs) == (entry.decay, 3.0)
-        assert (found.step_epochs, found.optimizer) == (10.0, name)
-        # As a resumed run has it: what is filled in changes nothing.
-        assert optimizers.resolve(OptimizerConfig(**vars(found)), images, epochs=30) == found
-    assert optimizers.resolve(OptimizerConfig(), 256, epochs=90).warmup_epochs == 5.0
-
-
-def test_a_rate_that_is_given_stays():
-    found = optimizers.resolve(OptimizerConfig(learning_rate=0.5), 1024, 10)
-    assert (found.learning_rate, found.learning_rate_per_256) == (0.5, None)
-    given = OptimizerConfig(optimizer="sgd", learning_rate_per_256=0.2)
-    assert optimizers.resolve(given, 1024, 10).learning_rate == 0.8
-    both = replace(given, learning_rate=0.5)
-    assert error(optimizers.resolve, both, 1024, 10) == (
-        "--learning_rate=0.5 and --learning_rate_per_256=0.2, which is 0.8 here, exclude each "
-        "other: leave one of them out."
-    )
-
-
-def test_a_card_says_how_the_rate_grows():
-    settings = optimizers.resolve(OptimizerConfig(optimizer="sgd"), 512, 10)
-    assert optimizers.shown(settings, 512) == (
-        "sgd, learning rate 0.2 at 512 images a step (0.1 at 256 images a step, growing with them "
-        "in proportion), 1 epochs of warm-up, then cosine; weight decay 0.001"
-    )
-    assert "growing with them as its square root" in optimizers.shown(
-        optimizers.resolve(OptimizerConfig(), 512, 10), 512
-    )
-    assert "growing" not in optimizers.shown(plain(), 512)
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)

@@ -12,7 +12,7 @@ from models.build import POLICIES, build_model
 from models.config import ModelConfig
 from tests.conftest import CLASSES
 from tests.trainer.steps import INPUT, OPTIMIZERS, Training, assert_same, build, plain
-from trainer import audit, optimizers, step
+from trainer import audit, recipe, step
 from trainer.optimizers import OPTIMIZERS as TABLE
 
 CASES = [  # All others: test_invariance.py.
@@ -64,7 +64,7 @@ def test_replicas_do_not_change_a_bit_of_any_optimizer(strategies, reader, name,
     """With averages, class weights, clipping, smoothing and, in float16, a loss scale."""
     settings = plain(
         optimizer=name,
-        learning_rate=optimizers.OPTIMIZERS[name].rate / 4,
+        learning_rate=recipe.SUITED[name].rate / 4,
         clip_norm=0.5,
         label_smoothing=0.1,
         ema_decay=0.9,

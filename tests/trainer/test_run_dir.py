@@ -11,7 +11,7 @@ import pytest
 from input.config import InputConfig, ResolvedInput
 from models.config import ModelConfig
 from tests.conftest import ROOT, error
-from trainer import optimizers, run_dir
+from trainer import recipe, run_dir
 from trainer.config import Config, ResolvedConfig, ResolvedRun, RunConfig, RunDefinition
 from trainer.errors import TrainerError
 from trainer.recipe import OptimizerConfig
@@ -19,7 +19,7 @@ from trainer.recipe import OptimizerConfig
 CONFIG = ResolvedConfig(
     ResolvedInput(data_dir="data", micro_batch_size=64, image_size=28),
     ModelConfig("cnn", dropout=0.1),
-    optimizers.resolve(OptimizerConfig(clip_norm=1.0), images_per_step=256, epochs=10),
+    recipe.resolve(OptimizerConfig(clip_norm=1.0), images_per_step=256, epochs=10),
     ResolvedRun(run_dir="run", intra_op_threads=2),
 )
 DEFINITION = RunDefinition(CONFIG, ("a", "b"), {"train": "1", "validation": "2"}, {"device": "CPU"})
@@ -125,6 +125,8 @@ def test_checkpoints_belong_to_what_no_launch_changes():
     own = run_dir.identity(DEFINITION)
     assert changed("run", run_dir="moved", keep_checkpoints=1) == own
     assert run_dir.identity(replace(DEFINITION, initial_weights="ab")) == own
+    on_another = DEFINITION.environment | {"processor": "Z80"}
+    assert run_dir.identity(replace(DEFINITION, environment=on_another)) == own
     others = {
         changed("run", seed=1),
         changed("run", epochs=11),
@@ -213,6 +215,8 @@ def test_what_does_not_change_the_result_may_differ():
 
 def test_a_worker_that_differs_is_named():
     run_dir.check_workers(DEFINITION, DEFINITION, 1)
+    on_another = DEFINITION.environment | {"processor": "Z80"}
+    run_dir.check_workers(DEFINITION, replace(DEFINITION, environment=on_another), 1)
     other = replace(
         DEFINITION,
         config=replace(CONFIG, run=replace(CONFIG.run, seed=1)),
@@ -231,6 +235,22 @@ def test_a_second_launch_is_refused_while_the_first_one_holds_the_lock(tmp_path)
             f"Another process trains in {folder}. Wait for it, stop it, or use another --run_dir."
         )
     run_dir.lock(folder).close()
+
+
+def test_a_folder_inside_a_run_leads_to_it(tmp_path):
+    run_dir.save(tmp_path, DEFINITION)
+    inside = tmp_path / "checkpoints" / "step-00000010"
+    for folder in (inside.parent, inside):
+        said = error(run_dir.load, folder)
+        assert said.endswith(f"there is no config.json. --run_dir={tmp_path} does.")
+
+
+def test_the_checkpoints_of_a_folder(tmp_path):
+    assert run_dir.checkpoints(tmp_path) == []
+    names = ["step-00000020", "step-00000010", "step-00000030.incomplete", "step-00000005.damaged"]
+    for name in names:
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert [path.name for path in run_dir.checkpoints(tmp_path)] == sorted(names[:2])
 
 
 def test_a_killed_launch_leaves_no_lock(tmp_path):

@@ -20,7 +20,7 @@ def test_an_epoch_of_skipped_steps_ends_the_run():
     skips.note(history([0, 0, 0, 0, 1]), 10)
     skips.note(history([0, 0]), 10)
     skips.note(history([0, 0]), 10)
-    with pytest.raises(TrainerError, match=r"^5 steps in a row, an epoch, .* are not finite"):
+    with pytest.raises(TrainerError, match=r"^A whole epoch, 5 steps in a row, .* are not finite"):
         skips.note(history([0]), 10)
     skips.note(history([0, 1, 0, 0, 0, 0]), 10)  # four since the last
 

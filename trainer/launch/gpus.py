@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from input.foundation.text import counted
 from trainer.errors import TrainerError
 
 
@@ -20,7 +21,8 @@ def divide_gpus(gpus: Sequence[str], workers: int, per_worker: int | None) -> li
     count = len(gpus) // workers if per_worker is None else per_worker
     if count * workers > len(gpus) or (per_worker is None and count * workers < len(gpus)):
         raise TrainerError(
-            f"{len(gpus)} GPUs cannot be divided evenly over {workers} workers"
+            f"{counted(len(gpus), 'GPU')} cannot be divided evenly over "
+            + counted(workers, "worker")
             + (f" of {per_worker}" if per_worker else "")
             + ". Set --workers or --gpus_per_worker."
         )

@@ -15,6 +15,8 @@ from collections import deque
 from pathlib import Path
 from typing import IO
 
+from input.foundation.text import counted
+
 CHUNK_BYTES = 2**16
 LINE_BYTES = 2**14  # a longer line is shown in pieces
 TAIL_LINES = 40  # of each worker, to be shown again
@@ -70,7 +72,8 @@ class Screen:
         while (text := self._lines.get()) is not None:
             if self._left_out:
                 left_out, self._left_out = self._left_out, 0
-                text = f"samestep-launch: {left_out} lines left out; the logs have them\n{text}"
+                lines = counted(left_out, "line")
+                text = f"samestep-launch: {lines} left out; the logs have them\n{text}"
             try:
                 _write(text.encode(encoding, "backslashreplace"))
             except OSError as error:

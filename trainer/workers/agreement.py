@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from input.foundation import typed_json
+from input.foundation.text import counted
 from trainer import internals
 from trainer.errors import ClusterError, TrainerError
 from trainer.workers.watchdog import Pace
@@ -116,7 +117,8 @@ class Sync:
         met = set(self._workers.gather(row).ravel().tolist()) - {-1}
         if len(met) > self._max_bad_records:
             raise TrainerError(
-                f"The workers have met {len(met)} bad records, each named where it was read; "
+                f"The workers have met {counted(len(met), 'bad record')}, each named where it was "
+                "read; "
                 f"--max_bad_records={self._max_bad_records} allows fewer."
             )
         return len(met)

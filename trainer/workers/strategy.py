@@ -1,9 +1,12 @@
 """Devices and workers -> a tf.distribute strategy."""
 
 import os
+import platform
+from pathlib import Path
 
 import tensorflow as tf
 
+from input.foundation.text import counted
 from trainer import internals
 from trainer.errors import ClusterError, TrainerError
 from trainer.workers import nvidia
@@ -23,7 +26,8 @@ def device_names(
     found = len(tf.config.list_physical_devices("GPU"))
     if gpus is not None and gpus > found:
         raise TrainerError(
-            f"--gpus={gpus}, but TensorFlow sees {found} GPUs here. Ask for {found or 'none'}, or "
+            f"--gpus={gpus}, but TensorFlow sees {counted(found, 'GPU')} here. Ask for "
+            f"{found or 'none'}, or "
             "try many-replica training without GPUs: --virtual_cpus=N."
         )
     if virtual_gpus is not None and not found:
@@ -38,6 +42,16 @@ def device_names(
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def processor() -> str:
+    """The CPU's product name, on Linux; elsewhere its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def device_kind(names: list[str]) -> str:
@@ -130,7 +144,8 @@ def _across_workers(names: list[str], cluster: Cluster) -> tf.distribute.Strateg
     first = int(internals.shared_value("devices/0"))
     if first != len(names):
         raise TrainerError(
-            f"Worker {cluster.index} has {len(names)} devices ({', '.join(names)}), worker 0 has "
+            f"Worker {cluster.index} has {counted(len(names), 'device')} ({', '.join(names)}), "
+            "worker 0 has "
             f"{first}. Give all the same number: --gpus=N or --virtual_cpus=N."
         )
     return strategy

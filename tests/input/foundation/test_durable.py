@@ -112,6 +112,20 @@ def test_make_makes_all_that_is_missing(tmp_path):
         durable.make(tmp_path / "f" / "g")
 
 
+def test_what_was_made_goes_with_what_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), durable.made(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ZeroDivisionError), durable.made(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "other").touch()  # somebody else's
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "other"]
+    with durable.made(tmp_path / "c"):
+        pass
+    assert (tmp_path / "c").is_dir()
+
+
 def test_a_lock_is_one_processs_until_it_closes_or_dies(tmp_path):
     code = (
         "import sys; from pathlib import Path; from input.foundation import durable\n"

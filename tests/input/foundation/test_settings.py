@@ -8,12 +8,14 @@ import pytest
 
 from input.foundation.errors import UserError
 from input.foundation.settings import (
+    MOST_USED,
     REQUIRED,
     Above,
     AtLeast,
     AtMost,
     Below,
     Matching,
+    Section,
     check,
     settings,
 )
@@ -77,6 +79,24 @@ def test_settings_of_a_dataclass():
     assert (found["blades"].kind, found["blades"].default) == (int, None)
     assert (found["mount"].kind, found["mount"].range) == (Literal["e", "f"], "")
     assert found["maker"].help == "Who made it."
+
+
+def test_settings_belong_to_the_section_that_was_named_last():
+    @dataclass(frozen=True)
+    class Stand:
+        name: Annotated[str, "As printed."] = ""
+        legs: Annotated[int, "Legs.", AtLeast(3), Section("Feet"), MOST_USED] = 3
+        spikes: Annotated[bool, "For snow."] = False
+        head: Annotated[str, "Screw.", Section("Top")] = ""
+
+    found = [(each.name, each.section, each.most_used) for each in settings(Stand)]
+    assert found == [
+        ("name", "", False),
+        ("legs", "Feet", True),
+        ("spikes", "Feet", False),
+        ("head", "Top", False),
+    ]
+    assert settings(Stand)[1].range == "at least 3"
 
 
 @pytest.mark.parametrize("value", ["gs://bucket/data", "s3://bucket/x", "hdfs://host/x"])

@@ -101,7 +101,7 @@ def test_wrong_settings_of_verify(settings, words):
         ({"image_size": 0}, "--image_size must be at least 1, not 0."),
         ({"crop_min_area": 0.0}, "--crop_min_area must be above 0 and at most 1, not 0.0."),
         ({"eval_crop": 1.5}, "--eval_crop must be above 0 and at most 1, not 1.5."),
-        ({"augment": "all"}, "--augment=all is none of none, crop, standard, trivial"),
+        ({"augment": "all"}, "--augment=all: it must be none, crop, standard, trivial"),
     ],
 )
 def test_wrong_settings_of_show(settings, words):

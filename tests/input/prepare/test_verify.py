@@ -112,7 +112,7 @@ def test_images_above_the_limit(data):
 
 
 def test_no_records_at_all(tmp_path):
-    with pytest.raises(InputError, match="holds no split"):
+    with pytest.raises(InputError, match="holds no records"):
         verify(VerifyConfig(str(tmp_path)))
 
 

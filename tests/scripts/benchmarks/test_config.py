@@ -32,3 +32,10 @@ def test_each_name_is_a_choice_and_one_benchmark():
 @pytest.mark.parametrize("name", ["rounds", "image_size"])
 def test_what_cannot_be_measured_is_refused(name):
     assert error(BenchmarkConfig, **{name: 0}) == f"--{name} must be at least 1, not 0."
+
+
+def test_photographs_that_are_not_there_are_missed_at_once(tmp_path):
+    assert "needs --images=DIR" in error(BenchmarkConfig, what="gil")
+    nowhere = str(tmp_path / "x")
+    assert error(BenchmarkConfig, images=nowhere) == f"--images={nowhere} is not a folder."
+    BenchmarkConfig(what="input", images=str(tmp_path))

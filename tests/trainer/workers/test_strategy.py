@@ -170,6 +170,16 @@ def test_device_kind_is_the_products_name(monkeypatch):
     assert strategy.device_kind(["GPU:0"]) == "GPU"
 
 
+def test_the_processor_has_a_name(monkeypatch):
+    assert strategy.processor()
+
+    def missing(self):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert strategy.processor() == strategy.platform.machine()
+
+
 def test_a_replica_on_each_named_device():
     made = strategy.make_strategy(["CPU:0", "CPU:2"], THREADS)
     assert made.num_replicas_in_sync == 2
