@@ -16,8 +16,9 @@ from input.foundation.errors import UserError
 from input.foundation.text import one_line
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
+from trainer.checks.examination import Examination
 from trainer.checks.finding import EXIT_CODES, Finding, worst, wrong
-from trainer.config import Config, Examination, Hardware
+from trainer.config import Config, Hardware
 
 
 def main() -> NoReturn:

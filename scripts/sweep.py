@@ -7,9 +7,7 @@ commas, and several lists give all their combinations. The same command again go
 stopped: runs that are finished are kept. A run that fails is named, and the others are made.
 """
 
-import contextlib
 import itertools
-import json
 import os
 import re
 import signal
@@ -28,6 +26,7 @@ from input.foundation.settings import REQUIRED, check, settings
 from scripts import flags
 from scripts.demo import module_command, show
 from scripts.doorway import enter
+from trainer import metrics
 from trainer import run_dir as run_dirs
 from trainer.config import Config, Hardware
 from trainer.errors import PreemptedError, TrainerError
@@ -166,7 +165,7 @@ def outcome(folder: Path, values: Values) -> Outcome:
     """Of a run that is finished, perhaps early: --stop_after."""
     config = run_dirs.load(folder).config
     last = _evaluations(folder)[-1]
-    training = [line for line in _lines(folder) if "seconds_per_step" in line]
+    training = [line for line in metrics.read(folder) if "seconds_per_step" in line]
     steps = [line["step"] for line in training]
     spans = [end - begin for begin, end in itertools.pairwise([0, *steps])]
     accuracy = last.get("validation_of_averages/accuracy", last["validation/accuracy"])
@@ -271,21 +270,8 @@ def _train(arguments: Sequence[str]) -> str:
     return f"exit code {code}, {last.removeprefix('error: ')}" if code else ""
 
 
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a run's metrics.jsonl."""
-    try:
-        content = durable.read(folder / run_dirs.METRICS_FILE, run_dirs.MOST_METRICS)
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in content.splitlines():
-        with contextlib.suppress(ValueError):  # a kill may have cut the last one short
-            found.append(json.loads(line))
-    return found
-
-
 def _evaluations(folder: Path) -> list[dict[str, Any]]:
-    return [line for line in _lines(folder) if "validation/accuracy" in line]
+    return [line for line in metrics.read(folder) if "validation/accuracy" in line]
 
 
 def _varied() -> frozenset[str]:

@@ -34,6 +34,8 @@ JOINS = {
             "verify",
             *(f"checks.{name}" for name in ("early", "reading", "feeding")),
             "board.show",
+            "chief",
+            "report.page",
         ),
     )
 }
@@ -55,12 +57,14 @@ LEAF_IMPORTS = {
     "trainer.optimizers": {"trainer.lars", "trainer.recipe"},
     "trainer.hooks": {"trainer.workers.discovery"},
     "trainer.launches": {"trainer.run_dir"},
-    "trainer.totals": {"trainer.launches", "trainer.run_dir"},
+    "trainer.metrics": {"trainer.run_dir"},
+    "trainer.totals": {"trainer.launches", "trainer.metrics"},
     "trainer.rows": {"trainer.step"},
     "trainer.waits": {"trainer.internals"},
     "trainer.command": {"trainer.config"},
     "trainer.monitor": {
-        *("trainer.board.", "trainer.hooks", "trainer.ledger", "trainer.run_dir", "trainer.state"),
+        *("trainer.board.", "trainer.hooks", "trainer.ledger", "trainer.metrics"),
+        *("trainer.run_dir", "trainer.state"),
     },
     "trainer.board.": {"input.records", "trainer.board.", "trainer.internals", "trainer.step"},
     "trainer.checkpoint": {
@@ -68,7 +72,9 @@ LEAF_IMPORTS = {
         "trainer.loss_scale",
         *("trainer.run_dir", "trainer.state"),
     },
-    "trainer.comparison": {"trainer.config", "trainer.receipt", "trainer.run_dir"},
+    "trainer.comparison": {
+        *("trainer.config", "trainer.metrics", "trainer.receipt", "trainer.run_dir"),
+    },
     "trainer.fingerprint": {"trainer.internals"},
     "trainer.step": {
         *("trainer.audit", "trainer.averages", "trainer.fixed_point", "trainer.internals"),

@@ -13,8 +13,9 @@ from models import pixels
 from trainer import assembly, audit, gpus, links, placement, run_dir, tracing, transfer
 from trainer.assembly import Job
 from trainer.checks import feeding, space
+from trainer.checks.examination import Examination
 from trainer.checks.finding import Finding, wrong
-from trainer.config import Config, Examination, Hardware
+from trainer.config import Config, Hardware
 from trainer.errors import TrainerError
 from trainer.sums import Layout
 from trainer.tracing import Training

@@ -7,7 +7,7 @@ removed with it. No training reads it: a damaged one is an error of nothing but 
 import csv
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ class Findings:
     mistakes: tuple[Mistake, ...]  # at most MISTAKES, the most confident first, then by record
     # int64[n, 3] for two classes, else of no rows: true class, BINS times the probability of the
     # second class rounded down, images; sorted.
-    scores: np.ndarray
+    scores: np.ndarray = field(default_factory=lambda: np.empty((0, 3), np.int64))
 
     @property
     def confusion(self) -> np.ndarray:

@@ -21,6 +21,7 @@ from trainer import (
     audit,
     calendar,
     cards,
+    chief,
     evaluate,
     findings,
     hooks,
@@ -38,7 +39,6 @@ from trainer.board.show import Show
 from trainer.checkpoint import Checkpoints
 from trainer.config import Config, Hardware, RunDefinition
 from trainer.errors import TrainerError
-from trainer.fingerprint import fingerprint
 from trainer.hooks import Hook
 from trainer.incidents import Incidents, RollBackError
 from trainer.ledger import Ledger
@@ -49,7 +49,7 @@ from trainer.state import State
 from trainer.tracing import Training
 from trainer.waits import Waits
 from trainer.workers import preemption, progress
-from trainer.workers.agreement import Sync, Workers, naming_lost_workers
+from trainer.workers.agreement import Sync, naming_lost_workers
 from trainer.workers.preemption import Stop
 from trainer.workers.watchdog import Pace, bounded
 
@@ -80,8 +80,8 @@ def fit(
         with preemption.watched() as stop, lock, server.beside(folder, shown):
             if workers.chief:
                 run_dir.check_complete(folder, first)
-            chief = workers.from_chief(RunDefinition, own)
-            run_dir.check_workers(chief or own, own, workers.index)
+            whole = workers.from_chief(RunDefinition, own)
+            run_dir.check_workers(whole or own, own, workers.index)
             while True:
                 try:
                     return _train(job, training, first, stop, hook)
@@ -110,7 +110,7 @@ def _train(
         averages=training.averages,
         loss_scale=training.micro_batch.loss_scale,
     )
-    state = _restore(checkpoints, workers, before)
+    state = chief.restore(checkpoints, workers, before)
     done, stop.saved = state.step if state else 0, state.step if state else None
     if done > total_steps:
         raise TrainerError(
@@ -119,11 +119,11 @@ def _train(
             f"at least --epochs={math.ceil(done / plan.steps_per_epoch)}."
         )
     transferred = None if state else transfer.transfer(job, first)
-    definition = _define(job, first, transferred)
+    definition = chief.define(job, first, transferred)
     if training.averages and not state:
         training.averages.start()
     if rolls_back and not state:  # there has to be something to go back to
-        state = _save(checkpoints, 0, job, None)
+        state = chief.save(checkpoints, 0, job, None)
 
     evaluation = evaluate.build_evaluation(
         job.strategy, job.model, job.config.input, job.readers[VALIDATION], workers
@@ -219,7 +219,7 @@ def _train(
                     bounded(pace.limit(0), f"The checkpoint of step {done} stalled."),
                     ledger.part("saving"),
                 ):
-                    state = _save(
+                    state = chief.save(
                         checkpoints,
                         done,
                         job,
@@ -258,52 +258,6 @@ def advance(
         done += steps
     columns = (np.concatenate(column) for column in zip(*calls, strict=True))
     return Rows(step.History(*columns), time.monotonic() - start, done, stopping)
-
-
-def _restore(checkpoints: Checkpoints, workers: Workers, before: Incidents) -> State | None:
-    """The newest checkpoint that worker 0 finds sound, loaded by every worker."""
-    if workers.chief and before.found:
-        checkpoints.drop(before.made_void)
-    state = workers.from_chief(State, checkpoints.restore() if workers.chief else None)
-    if state is not None and not workers.chief:
-        checkpoints.load(state)
-    return state
-
-
-def _define(
-    job: Job, first: RunDefinition | None, transferred: transfer.Transfer | None
-) -> RunDefinition:
-    """What config.json says from here on: what the first launch wrote, but for --epochs."""
-    now = run_dir.extended(first, job.config) if first else job.definition
-    if first is None and transferred:
-        now = dataclasses.replace(now, initial_weights=transferred.fingerprint)
-    if job.workers.chief and now != first:
-        run_dir.save(Path(job.config.run.run_dir), now)
-    return now
-
-
-def _save(
-    checkpoints: Checkpoints,
-    done: int,
-    job: Job,
-    before: State | None,
-    **known: Any,
-) -> State:
-    """Worker 0 writes the checkpoint of a step; the others wait until it is there."""
-    workers = job.workers
-    if workers.count > 1:
-        own = int(fingerprint(job.model)[:15], 16)
-        gathered = workers.gather([own])[:, 0]
-        others = np.flatnonzero(gathered != gathered[0])
-        if len(others):
-            raise RuntimeError(
-                f"After step {done} the workers {others.tolist()} have other weights than worker "
-                "0. Their hardware may be at fault; if it is not, please report this."
-            )
-    own_state = checkpoints.save(done, before, **known) if workers.chief else None
-    saved = workers.from_chief(State, own_state)
-    assert saved is not None  # worker 0 has saved it, or raised
-    return saved
 
 
 def _int64(*numbers: int) -> tuple[tf.Tensor, ...]:

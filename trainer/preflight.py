@@ -186,9 +186,7 @@ def evaluated(
     return config, manifests
 
 
-def replayed(
-    first: RunDefinition, data_dir: str
-) -> tuple[ResolvedConfig, Mapping[str, Split]]:
+def replayed(first: RunDefinition, data_dir: str) -> tuple[ResolvedConfig, Mapping[str, Split]]:
     """A run's settings to compute its steps again, each of them hashed, and its records.
 
     Raises InputError.

@@ -300,7 +300,7 @@ def test_arguments_that_are_no_flags_are_of_the_one_that_is_named(arguments, alb
     flags.define(Album, flag_values)
     argv = flags.named("pictures", ["album", *arguments], flag_values)
     if album is None:
-        with pytest.raises(flags.FlagError, match="'x'"):
+        with pytest.raises(flags.FlagError, match="--x"):
             flags.parse(argv, flag_values)
     else:
         flags.parse(argv, flag_values)

@@ -9,8 +9,9 @@ import pytest
 from models.config import ModelConfig
 from tests.trainer.conftest import HARDWARE, settings
 from trainer import assembly, doctor, tracing
+from trainer.checks.examination import Examination
 from trainer.checks.finding import Finding
-from trainer.config import Examination, Hardware
+from trainer.config import Hardware
 from trainer.doctor import examine
 from trainer.links import Link
 

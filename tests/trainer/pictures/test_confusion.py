@@ -20,7 +20,9 @@ def some(classes: int, count: int = 2000, missing: int | None = None) -> Finding
     kept = label != missing
     columns = (np.arange(count), label, predicted, random.random(count))
     names = tuple(f"class {i}" for i in range(classes))
-    return findings.joined(names, *findings.of_images(*(each[kept] for each in columns)))
+    return findings.joined(
+        names, *findings.of_images(len(names), *(each[kept] for each in columns))
+    )
 
 
 def pixels(png: bytes) -> np.ndarray:
