@@ -21,8 +21,7 @@ class Told:
         self._others, self._told = others, told
 
     def gather(self, numbers):
-        rows = np.array([numbers, *([n + d for n in numbers] for d in self._others)])
-        return rows
+        return np.array([numbers, *([n + d for n in numbers] for d in self._others)])
 
     def from_chief(self, kind, value):
         assert value is None or self.chief
