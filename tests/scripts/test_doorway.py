@@ -3,6 +3,7 @@
 import functools
 import json
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -289,7 +290,6 @@ def begun(data_dir, tmp_path_factory):
         ("evaluate", "--run_dir=RUN", "holds no checkpoint yet"),
         ("export", "--run_dir=RUN", "--out is missing"),
         ("export", "--run_dir=NEW --out=NEW", "holds no run"),
-        ("doctor", "--data_dir=/nowhere", "--data_dir=/nowhere is not there"),
         ("plan", "--data_dir=DATA --global_batch_size=32 --workers=3", "over 3 replicas"),
         ("records", "show", "--dir is missing"),
         ("records", "show /nowhere", "--dir=/nowhere is not there"),
@@ -310,3 +310,10 @@ def test_what_is_wrong_is_said_before_tensorflow_is_loaded(
     assert json.loads(probe)[2] == []
     assert seconds < 1.5  # of the processor; TensorFlow alone takes 3
     assert not (tmp_path / "new").exists()
+
+
+def test_the_doctor_says_what_is_wrong_before_tensorflow_is_loaded():
+    done, _ = asked("samestep-doctor", "--data_dir=/nowhere")
+    assert done.returncode == 2
+    assert re.search(r"^wrong +train +--data_dir=/nowhere is not there", done.stdout, re.MULTILINE)
+    assert json.loads(done.stderr.splitlines()[-1])[2] == []
