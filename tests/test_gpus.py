@@ -191,9 +191,9 @@ def test_frozen_norms_train_under_determinism(data_dir, tmp_path, devices):
 
 @ON_ANY
 def test_the_doctor_times_the_all_reduce(data_dir, devices):
-    said = run("doctor", *TRAIN, f"--data_dir={data_dir}", *devices.flags)
+    said = run("doctor", *TRAIN, f"--data_dir={data_dir}", "--checks=run", *devices.flags)
     print(said)  # the figures: pytest -rA shows them
-    found = dict(re.findall(r"^ok  (\S+) +(.*)$", said, re.MULTILINE))
+    found = dict(re.findall(r"^ok +(\S+) +(.*)$", said, re.MULTILINE))
     names = found["devices"].partition(" (")[0].split(", ")
     assert re.search(rf"MB in [\d.]+ ms \(.* GB/s\) over {len(names)} devices", found["all-reduce"])
     assert ("slowest pair" in found["all-reduce"]) == (

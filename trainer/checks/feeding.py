@@ -64,12 +64,18 @@ def judge(rates: Rates, available: int) -> Finding:
 
 def _step_seconds(job: Job, training: Training, first_seconds: float) -> float:
     """Of a step whose images are there. Changes the weights."""
+    first_seconds = _longest(job, first_seconds)
     if first_seconds > SLOW_SECONDS:
         return first_seconds
     iterator = _ready_images(job, training)
-    seconds = _timed(training, iterator, 1)
+    seconds = _longest(job, _timed(training, iterator, 1))
     count = min(MOST_STEPS, int(SECONDS / seconds) or 1)
     return _timed(training, iterator, count) / count
+
+
+def _longest(job: Job, seconds: float) -> float:
+    """Of all workers: each must make as many steps as the others, or it waits for ever."""
+    return float(job.workers.gather([int(1e6 * seconds)]).max()) / 1e6
 
 
 def _ready_images(job: Job, training: Training) -> Iterator[Any]:

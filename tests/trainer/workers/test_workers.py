@@ -17,6 +17,7 @@ from tests.trainer.workers.runs import (
     Launch,
     launch_of,
     numbers,
+    run_workers,
     train_alone,
 )
 from trainer import findings
@@ -131,3 +132,13 @@ def test_workers_with_other_devices_are_refused(data_dir, tmp_path):
     done = launch_of(train, "--workers=2", "--grace_seconds=15", tmp_path=tmp_path)
     assert done.returncode == 2
     assert "error: Worker 1 has 2 devices (CPU:0, CPU:1), worker 0 has 1." in done.stdout
+
+
+def test_the_doctor_looks_at_several_workers(data_dir):
+    """They make as many steps as each other, however long each finds them."""
+    flags = [*TRAIN, f"--data_dir={data_dir}", "--virtual_cpus=1"]
+    program = f"import sys\nfrom scripts import doctor\nsys.argv += {flags!r}\ndoctor.main()"
+    for index, done in enumerate(run_workers(program, 2)):
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"ok       workers        worker {index} of 2, at 127.0.0.1:" in done.stdout
+        assert "ok       input " in done.stdout
