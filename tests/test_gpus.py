@@ -83,7 +83,11 @@ def run(command: str, *flags: str) -> str:
 def evaluations(run_dir: Path) -> list[dict]:
     """The line of each epoch's evaluation: step, accuracy, loss, fingerprint."""
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    found = [line for line in lines if "fingerprint" in line]
+    found = [
+        {name: value for name, value in line.items() if not name.startswith("time/")}
+        for line in lines
+        if "fingerprint" in line
+    ]
     assert [line["step"] for line in found] == list(
         range(STEPS_PER_EPOCH, EPOCHS * STEPS_PER_EPOCH + 1, STEPS_PER_EPOCH)
     )

@@ -35,7 +35,8 @@ _SMALL_ON_HOST = {
     *("Shape", "ShapeN", "Size", "Rank"),  # known without the tensor's content
     "StatelessRandomGetKeyCounter",  # 24 bytes that its random kernel takes from the host
 }
-_SMALL = 64  # bytes: int32 shapes of up to 16 dimensions, permutations, counters
+_SMALL = 64  # bytes: shapes of up to 16 dimensions, permutations, counters, comparisons of them
+_OF_THE_HOST = (tf.int32, tf.bool)
 _FIRST_LAYERS = rules.LAYERS | {"_FusedConv2D", "_FusedMatMul"}
 
 
@@ -125,7 +126,7 @@ class _Graph:
                 continue
             for tensor, on_host in zip(op.outputs, kernel.outputs_on_host, strict=True):
                 size = self._bytes(tensor)
-                small = tensor.dtype == tf.int32 and size is not None and size <= _SMALL
+                small = tensor.dtype in _OF_THE_HOST and size is not None and size <= _SMALL
                 if on_host and not small and tensor.dtype not in (tf.resource, tf.variant):
                     yield self._text(op)
 

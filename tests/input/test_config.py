@@ -17,7 +17,7 @@ CONFIG = InputConfig(global_batch_size=32, micro_batch_size=8, image_size=16)
 def test_what_augment_can_be(augment):
     assert error(InputConfig, augment=augment) == (
         f"--augment={augment}: it must be none, crop, standard, trivial or rand-mM-nN with M from "
-        "0 to 30 and N from 1 to 9."
+        "0 to 30 and N from 1 to 9, as in rand-m9-n2."
     )
 
 

@@ -141,7 +141,7 @@ def test_lines_that_are_none_are_left_out(recorded, tmp_path):
     for name in ("config.json", "metrics.jsonl"):
         (tmp_path / name).write_bytes(Path(recorded, name).read_bytes())
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('\n[1]\n{"step": 3}\n{"step": 20, "ep')
+        file.write('\n[1]\n{"epoch": 3}\n{"step": 20, "ep')
     assert comparison.load(str(tmp_path)).metrics == comparison.load(str(recorded)).metrics
 
 

@@ -50,9 +50,9 @@ def test_everything_is_traced_once(finished):
 
 def test_a_finished_run_says_so(finished, data_dir, capsys):
     run_dir, state, _ = finished
-    before = metrics(run_dir)
+    before = numbers(run_dir)
     assert loop.fit(settings(data_dir, run_dir), HARDWARE) == state
-    assert metrics(run_dir) == before
+    assert numbers(run_dir) == before
     assert "finished" in capsys.readouterr().out
 
 
