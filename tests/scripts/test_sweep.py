@@ -15,7 +15,7 @@ from scripts import sweep
 from scripts.sweep import Outcome, separate
 from tests.conftest import ROOT, error
 from tests.scripts.conftest import python
-from trainer import loop
+from trainer import loop, metrics
 from trainer.config import Config, Hardware, RunConfig
 from trainer.recipe import OptimizerConfig
 
@@ -111,12 +111,12 @@ def test_a_run_is_finished_with_its_last_epoch(run, tmp_path):
 def test_an_outcome_is_read_from_the_run(run):
     folder, _ = run
     found = sweep.outcome(folder, {"seed": "0"})
-    state = [line for line in sweep._lines(folder) if "validation/accuracy" in line][-1]
+    state = [line for line in metrics.read(folder) if "validation/accuracy" in line][-1]
     assert found.accuracy == state["validation/accuracy"]
     assert found.global_batch_size == 32
     assert found.learning_rate == pytest.approx(0.004 * (32 / 256) ** 0.5)
     # Lines at steps 2, 4, 5 and so on: each line's time is of its own steps.
-    lines = [line for line in sweep._lines(folder) if "seconds_per_step" in line]
+    lines = [line for line in metrics.read(folder) if "seconds_per_step" in line]
     assert [line["step"] for line in lines] == [2, 4, 5, 6, 8, 10]
     seconds = [line["seconds_per_step"] for line in lines]
     spans = [2, 2, 1, 1, 2, 2]
@@ -193,7 +193,7 @@ def test_a_sweep_is_stopped_goes_on_and_names_what_fails(data_dir, tmp_path):
     assert again.returncode == 2
     assert "a new run" not in again.stdout  # it is resumed; the other one comes to no card
     assert "error: 1 of 2 runs have failed." in again.stderr
-    assert "global_batch_size=512: exit code 2, 160 training records do not fill" in again.stderr
+    assert "global_batch_size=512: exit code 2, A step of 512 images is not filled by 160" in again.stderr
     shown = (tmp_path / "sweep" / "sweep.md").read_text()
     assert [line[:5] for line in shown.splitlines()[2:]] == ["| 32 ", "", "![acc"]
     with Image.open(tmp_path / "sweep" / "sweep.png") as picture:
