@@ -121,10 +121,10 @@ def test_replicas_are_compared_where_they_must_agree(
     strategies, data_dir, devices, settings_of_run, every
 ):
     config = settings(data_dir, **settings_of_run)
-    job = SimpleNamespace(config=config, devices=devices, strategy=strategies[2])
-    assert assembly.Job.compare_every.fget(job) == every
-    alone = SimpleNamespace(config=config, devices=devices[:1], strategy=strategies[1])
-    assert assembly.Job.compare_every.fget(alone) is None
+    definition = SimpleNamespace(config=config)
+    job = assembly.Job(definition, devices, None, strategies[2], {}, {}, None)
+    assert job.compare_every == every
+    assert replace(job, devices=devices[:1], strategy=strategies[1]).compare_every is None
 
 
 @pytest.mark.parametrize(
