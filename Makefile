@@ -5,7 +5,7 @@ in_venv := $(VENV)/bin/python
 other_python := Another one is chosen with PYTHON, as in: make PYTHON=python3.12 demo
 
 .DELETE_ON_ERROR:
-.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-attack test-native test-crash test-slurm test-placement test-presets docs coverage check clean
+.PHONY: help demo proof test test-gpu test-matrix test-applications test-kill test-attack test-native test-crash test-slurm test-placement test-presets docs screenshots coverage check clean
 
 help:  ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ test-crash: $(VENV)/installed  ## Every save interrupted at each system call; do
 
 docs: $(VENV)/installed  ## Run every command and example of README and docs: ten minutes.
 	$(in_venv) -m pytest -m docs --dist loadgroup tests/scripts
+
+screenshots: $(VENV)/installed  ## The documents' pictures of TensorBoard and a report; needs Chromium.
+	$(in_venv) -m docs.screenshots
 
 coverage: $(VENV)/installed  ## All tests, and the lines they do not reach.
 	$(in_venv) -m pytest --cov

@@ -1,0 +1,67 @@
+"""Makes the pictures of docs/pictures that show TensorBoard and a report: make screenshots.
+
+Two runs of the demo's digits, a server of TensorBoard, and Chromium without a window.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts import demo
+
+ROOT = Path(__file__).parents[1]
+PICTURES = ROOT / "docs" / "pictures"
+TABS = ("scalars", "images", "hparams", "graphs")
+RATES = ("0.001", "0.004")
+WIDTH, HEIGHT, REPORT_HEIGHT = 1400, 1000, 3200  # pixels
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+def main() -> None:
+    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if browser is None:
+        sys.exit("Chromium is missing: apt-get install chromium.")
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(folder, "runs")
+        records = demo.make_records(Path(folder))
+        for rate in RATES:
+            run = runs / f"learning-rate-{rate}"
+            _module("train", f"--data_dir={records}", f"--run_dir={run}", f"--learning_rate={rate}")
+        _module("report", str(run))
+        _shoot(browser, (run / "report.html").as_uri(), "report", REPORT_HEIGHT)
+        program = ROOT / "trainer" / "board" / "serving.py"
+        with subprocess.Popen(
+            [sys.executable, "-P", str(program), str(runs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as server:
+            assert server.stdout is not None
+            address = next(line.strip() for line in server.stdout if line.startswith("http"))
+            for tab in TABS:
+                _shoot(browser, f"{address}?darkMode=false#{tab}", tab, HEIGHT)
+            server.terminate()
+
+
+def _module(name: str, *flags: str) -> None:
+    subprocess.run([sys.executable, "-m", f"scripts.{name}", *flags], cwd=ROOT, check=True)
+
+
+def _shoot(browser: str, address: str, name: str, height: int) -> None:
+    """What a window of the browser shows once its page has loaded what it asks for."""
+    path = PICTURES / f"{name}.png"
+    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+    size = (f"--window-size={WIDTH},{height}", "--virtual-time-budget=30000")
+    subprocess.run(
+        [browser, *options, *size, f"--screenshot={path}", address],
+        check=True,
+        stderr=subprocess.DEVNULL,
+        timeout=180,
+    )
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
