@@ -27,8 +27,7 @@ def device_names(
     if gpus is not None and gpus > found:
         raise TrainerError(
             f"--gpus={gpus}, but TensorFlow sees {counted(found, 'GPU')} here. Ask for "
-            f"{found or 'none'}, or "
-            "try many-replica training without GPUs: --virtual_cpus=N."
+            f"{found or 'none'}, or try many-replica training without GPUs: --virtual_cpus=N."
         )
     if virtual_gpus is not None and not found:
         raise TrainerError(
@@ -145,8 +144,7 @@ def _across_workers(names: list[str], cluster: Cluster) -> tf.distribute.Strateg
     if first != len(names):
         raise TrainerError(
             f"Worker {cluster.index} has {counted(len(names), 'device')} ({', '.join(names)}), "
-            "worker 0 has "
-            f"{first}. Give all the same number: --gpus=N or --virtual_cpus=N."
+            f"worker 0 has {first}. Give all the same number: --gpus=N or --virtual_cpus=N."
         )
     return strategy
 
