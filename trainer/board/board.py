@@ -38,7 +38,7 @@ class Board:
         found: dict[str, list[Summary]] = {}
         for key, value in metrics.items():
             if not isinstance(value, str) and math.isfinite(value):
-                run, tag = scalars.place(key)
+                run, tag = scalars.place(key, scalars.run_of(metrics))
                 found.setdefault(run, []).append(summaries.scalar(tag, value))
         for run, parts in found.items():
             self.show(run, step, parts)

@@ -3,6 +3,8 @@
 Tags of one name in several runs are one chart; what stands before the slash is a group of charts.
 """
 
+from collections.abc import Iterable
+
 TRAIN, VALIDATION, AVERAGES = "train", "validation", "validation_ema"
 RUNS = (TRAIN, VALIDATION, AVERAGES)  # folders of a run's own folder
 
@@ -18,12 +20,18 @@ _TAGS = {
 }
 
 
-def place(key: str) -> tuple[str, str]:
+def run_of(keys: Iterable[str]) -> str:
+    """The run that a line of metrics is of, by its keys."""
+    groups = {key.partition("/")[0] for key in keys}
+    return VALIDATION if "validation" in groups else TRAIN
+
+
+def place(key: str, run: str) -> tuple[str, str]:
     """A key of metrics.jsonl -> run and tag: validation/loss -> validation, loss.
 
-    A key of another group is a tag of the training: speed/step_ms_p95 -> train, speed/step_ms_p95.
+    run: of its line. A key of another group is a tag there: time/saving -> train, time/saving.
     """
     group, _, name = key.partition("/")
     if group in _RUNS:
         return _RUNS[group], _TAGS.get(key, name)
-    return TRAIN, _TAGS.get(key, key)
+    return run, _TAGS.get(key, key)

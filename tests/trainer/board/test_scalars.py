@@ -19,5 +19,12 @@ from trainer.board import scalars
     ],
 )
 def test_a_key_has_its_place(key, run, tag):
-    assert scalars.place(key) == (run, tag)
+    assert scalars.place(key, "train") == (run, tag)
     assert run in scalars.RUNS
+
+
+def test_what_has_no_group_is_of_its_line():
+    for key in ("validation/loss", "train/loss"):
+        run = key.partition("/")[0]
+        assert scalars.run_of(["time/saving", key]) == run
+        assert scalars.place("time/saving", run) == (run, "time/saving")

@@ -28,7 +28,7 @@ def points(run_dir) -> dict[tuple[str, str], list[tuple[int, float]]]:
         line.pop("epoch")
         for key, value in line.items():
             if isinstance(value, int | float):
-                run, tag = scalars.place(key)
+                run, tag = scalars.place(key, scalars.run_of(line))
                 found.setdefault((f"{run_dir.name}/{run}", tag), []).append((step, value))
     return found
 
