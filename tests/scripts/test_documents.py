@@ -144,7 +144,8 @@ def run(block: Block, place: Place) -> None:
             place.run("python example.py")
     else:
         for command, shown in exchanges(block.as_run):
-            output = place.run(command, code=None if "error: " in shown else 0)
+            refused = re.search(r"^(error: |wrong )", shown, re.MULTILINE)
+            output = place.run(command, code=None if refused else 0)
             found = re.search(pattern(shown), output, re.DOTALL)
             assert found, f"{command}\nwas to show:\n{shown}\nand shows:\n{output[-3000:]}"
 

@@ -74,7 +74,8 @@ def test_a_child_started_meanwhile_is_still_heard_and_not_waited_for():
 def test_tensorflow_loads_without_its_noise_and_unconfigured():
     loaded = python(
         "-c",
-        "from scripts.quiet import quiet_tensorflow\nquiet_tensorflow()\nimport tensorflow as tf\n"
+        "from scripts.quiet import quiet_tensorflow\nquiet_tensorflow(say=False)\n"
+        "import tensorflow as tf\n"
         "cpu = tf.config.list_physical_devices('CPU')[0]\n"
         "four = [tf.config.LogicalDeviceConfiguration()] * 4\n"
         "tf.config.set_logical_device_configuration(cpu, four)\n"
