@@ -21,13 +21,12 @@ PROVOKED = {
     "--data_dir is missing": "samestep-train --run_dir=runs/new",
     ".. has no split .., only ..": f"rm -rf part && mkdir part && cp -r data/train part && {TRAIN}"
     " --data_dir=part",
-    ".. Make one from images with samestep-records write": "samestep-records show images/7 ||"
+    ".. holds images, not records. Make records of it: ..": "samestep-records show images/7 ||"
     f" {TRAIN} --data_dir=images",
     "--.. is not on a file system": f"{TRAIN} --data_dir=gs://bucket/data",
     ".. images a step do not divide into micro-batches of ..": f"{TRAIN} --micro_batch_size=33",
-    ".. training records do not fill one step of .. images": f"{TRAIN} --global_batch_size=1000",
-    ".. do not split evenly over .. replicas; replica counts that do: ..": f"{LATE}"
-    " --virtual_cpus=3",
+    "A step of .. images is not filled by .. training records": f"{TRAIN} --global_batch_size=1000",
+    ".. do not split evenly over .. replicas, but over ..": f"{LATE} --virtual_cpus=3",
     "--gpus=.., but TensorFlow sees .. GPUs here": f"CUDA_VISIBLE_DEVICES= {LATE} --gpus=2",
     "There is no model ..": f"{LATE} --model=resnet19",
     ".. cannot be built for images of ..": f"{LATE} --model=keras:InceptionV3",

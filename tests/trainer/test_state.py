@@ -17,7 +17,7 @@ from trainer.state import EvaluationResult, State
         ),
         (
             EvaluationResult(0.5, 1, 2, 3),
-            "accuracy 0.5000 on 2/3 (1 bad records), loss 0.500000",
+            "accuracy 0.5000 on 2/3 (1 bad record), loss 0.500000",
         ),
         (
             EvaluationResult(None, 3, 9, 9),
