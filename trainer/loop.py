@@ -115,8 +115,7 @@ def _train(
     if done > total_steps:
         raise TrainerError(
             f"{folder} has done {counted(done, 'step')}, and with --epochs={run.epochs} a run has "
-            f"{total_steps}. Set "
-            f"at least --epochs={math.ceil(done / plan.steps_per_epoch)}."
+            f"{total_steps}. Set at least --epochs={math.ceil(done / plan.steps_per_epoch)}."
         )
     transferred = None if state else transfer.transfer(job, first)
     definition = chief.define(job, first, transferred)

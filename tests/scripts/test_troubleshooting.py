@@ -16,18 +16,18 @@ LATE = f"{TRAIN} --global_batch_size=64 --epochs=1"
 
 # A part of a message as the page quotes it -> a command that ends with it.
 PROVOKED = {
-    "is not a flag: flags are written --name=value": f"{TRAIN} resnet18",
+    "is not a flag: flags are written ..": f"{TRAIN} resnet18",
     "--.. must be .., not ..": f"{TRAIN} --epochs=0",
     "--data_dir is missing": "samestep-train --run_dir=runs/new",
     ".. has no split .., only ..": f"rm -rf part && mkdir part && cp -r data/train part && {TRAIN}"
     " --data_dir=part",
-    ".. holds images, not records. Make records of it: ..": "samestep-records show images/7 ||"
+    ".. holds images, not records. ..": "samestep-records show images/7 ||"
     f" {TRAIN} --data_dir=images",
     "--.. is not on a file system": f"{TRAIN} --data_dir=gs://bucket/data",
     ".. images a step do not divide into micro-batches of ..": f"{TRAIN} --micro_batch_size=33",
-    "A step of .. images is not filled by .. training records": f"{TRAIN} --global_batch_size=1000",
-    ".. do not split evenly over .. replicas, but over ..": f"{LATE} --virtual_cpus=3",
-    "--gpus=.., but TensorFlow sees .. GPUs here": f"CUDA_VISIBLE_DEVICES= {LATE} --gpus=2",
+    "A step of .. images is not filled by ..": f"{TRAIN} --global_batch_size=1000",
+    ".. do not split evenly over .., but over ..": f"{LATE} --virtual_cpus=3",
+    "--gpus=.., but TensorFlow sees .. here": f"CUDA_VISIBLE_DEVICES= {LATE} --gpus=2",
     "There is no model ..": f"{LATE} --model=resnet19",
     ".. cannot be built for images of ..": f"{LATE} --model=keras:InceptionV3",
     "Images in .. are not in a class folder: ..": "samestep-records write --images=images/7"
