@@ -36,11 +36,11 @@ def poisoned(monkeypatch):
             records = np.where(np.isin(records, bad), np.setdiff1d(np.arange(160), bad)[0], records)
         return epoch, records
 
-    def micro_batches(job, plan, first_step):
+    def micro_batches(job, plan, first_step, *watchers):
         whole = replace(plan, left_out=frozenset())
         records = set(incidents.records_of(BAD.start, BAD.stop - 1, whole, seed=0))
         poison(job.readers["train"], records)
-        return original(job, plan, first_step)
+        return original(job, plan, first_step, *watchers)
 
     monkeypatch.setattr(order, "training_records", training_records)
     monkeypatch.setattr(tracing, "micro_batches", micro_batches)

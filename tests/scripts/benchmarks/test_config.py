@@ -10,6 +10,7 @@ from scripts.benchmarks.config import NAMES, BenchmarkConfig
 from scripts.benchmarks.gil import GIL_BENCHMARKS
 from scripts.benchmarks.input import INPUT_BENCHMARKS
 from scripts.benchmarks.reader import READER_BENCHMARKS
+from scripts.benchmarks.receipt import RECEIPT_BENCHMARKS
 from scripts.benchmarks.step import STEP_BENCHMARKS
 from tests.conftest import error
 
@@ -23,6 +24,7 @@ def test_each_name_is_a_choice_and_one_benchmark():
         *INPUT_BENCHMARKS,
         *GIL_BENCHMARKS,
         *READER_BENCHMARKS,
+        *RECEIPT_BENCHMARKS,
     ]
     assert sorted(tables) == sorted(NAMES)
     for name in NAMES:
