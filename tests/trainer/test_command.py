@@ -8,14 +8,14 @@ from absl.flags import FlagValues
 
 from input import order
 from scripts import flags
-from trainer import command, optimizers, run_dir
+from trainer import command, recipe, run_dir
 from trainer.config import Config, ResolvedConfig, ResolvedRun
 
 
 def resolved(config: Config) -> ResolvedConfig:
     inputs = order.resolve(config.input, 32)
     run = ResolvedRun(**{**vars(config.run), "intra_op_threads": config.run.intra_op_threads or 3})
-    optimizer = optimizers.resolve(config.optimizer, inputs.global_batch_size, run.epochs)
+    optimizer = recipe.resolve(config.optimizer, inputs.global_batch_size, run.epochs)
     return ResolvedConfig(inputs, config.model, optimizer, run)
 
 
