@@ -26,7 +26,11 @@ def test_the_page_and_the_json_say_what_the_tables_say(tmp_path, capsys):
         ("photographs", "loop fit exact step receipt batching input gil reader start index"),
     ],
 )
-def test_all_benchmarks_are_those_that_have_what_they_need(monkeypatch, capsys, images, measured):
+def test_all_benchmarks_are_those_that_have_what_they_need(
+    monkeypatch, capsys, tmp_path, images, measured
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photographs").mkdir()
     names = []
 
     class InOrder:
