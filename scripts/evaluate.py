@@ -6,11 +6,12 @@ samestep-evaluate --run_dir=RUN
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
-from input.foundation.settings import REQUIRED, Matching, check
+from input.foundation.settings import Matching, check
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
+from trainer import choice
 from trainer.config import Hardware
 from trainer.errors import TrainerError
 from trainer.workers import discovery
@@ -20,19 +21,12 @@ from trainer.workers import discovery
 class EvaluateConfig:
     """What to evaluate."""
 
-    run_dir: Annotated[str, "Folder of the run.", REQUIRED] = ""
-    model: Annotated[
-        str,
-        "The run's model, where it is code of your own (file.py:function): to say that it may be "
-        "imported.",
-    ] = ""
-    data_dir: Annotated[str, "Folder of the records. Unset: where the run was trained from."] = ""
+    run_dir: choice.Folder = ""
+    model: choice.OwnModel = ""
+    data_dir: choice.Records = ""
     split: Annotated[str, "Which split of the records."] = "validation"
-    checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
-    weights: Annotated[
-        Literal["auto", "trained", "averaged"],
-        "averaged: the averages of --ema_decay. auto: those, where the run has them.",
-    ] = "auto"
+    checkpoint: choice.Checkpoint = "latest"
+    weights: choice.Weights = "auto"
     confusion: Annotated[
         str,
         "FILE.png or FILE.csv to write: how many images of each class were taken for which.",

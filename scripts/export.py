@@ -5,12 +5,13 @@ samestep-export --run_dir=RUN --out=MODEL
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 from input.foundation.settings import REQUIRED, check
 from scripts.doorway import enter
 from scripts.interruption import cleaning_up
 from scripts.quiet import quiet_tensorflow
+from trainer import choice
 from trainer.errors import TrainerError
 
 
@@ -18,18 +19,11 @@ from trainer.errors import TrainerError
 class ExportConfig:
     """What to export, and where to."""
 
-    run_dir: Annotated[str, "Folder of the run.", REQUIRED] = ""
+    run_dir: choice.Folder = ""
     out: Annotated[str, "Folder to write the SavedModel to; must not exist yet.", REQUIRED] = ""
-    model: Annotated[
-        str,
-        "The run's model, where it is code of your own (file.py:function): to say that it may be "
-        "imported.",
-    ] = ""
-    checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
-    weights: Annotated[
-        Literal["auto", "trained", "averaged"],
-        "averaged: the averages of --ema_decay. auto: those, where the run has them.",
-    ] = "auto"
+    model: choice.OwnModel = ""
+    checkpoint: choice.Checkpoint = "latest"
+    weights: choice.Weights = "auto"
 
     def __post_init__(self) -> None:
         check(self, TrainerError)

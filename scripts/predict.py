@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, NoReturn
+from typing import Annotated, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from input.foundation.text import one_line
 from input.prepare.config import WriteConfig
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
+from trainer import choice
 from trainer.config import Hardware
 from trainer.errors import TrainerError
 
@@ -40,16 +41,9 @@ class PredictConfig:
     export: Annotated[str, "Folder that samestep-export has written; it needs no run."] = ""
     top: Annotated[int, "Likeliest classes to show of each image.", AtLeast(1)] = 3
     csv: Annotated[str, "FILE.csv to write instead of the table; - is the standard output."] = ""
-    model: Annotated[
-        str,
-        "The run's model, where it is code of your own (file.py:function): to say that it may be "
-        "imported.",
-    ] = ""
-    checkpoint: Annotated[Literal["latest", "best"], "best: by validation accuracy."] = "latest"
-    weights: Annotated[
-        Literal["auto", "trained", "averaged"],
-        "averaged: the averages of --ema_decay. auto: those, where the run has them.",
-    ] = "auto"
+    model: choice.OwnModel = ""
+    checkpoint: choice.Checkpoint = "latest"
+    weights: choice.Weights = "auto"
     short_side: Annotated[
         int | None,
         "The number given to samestep-records write --short_side, if any: larger images are made "
@@ -83,10 +77,13 @@ def main() -> NoReturn:
 def predict(config: PredictConfig, hardware: Hardware) -> int:
     """Returns 1 where a file cannot be read: it is named, and the others are predicted."""
     from input.prepare.files import found_in
+    from trainer import preflight
 
     paths = found_in(config.files)
     if not paths:
         raise TrainerError(f"There is no image in {', '.join(config.files)}.")
+    if config.run_dir:
+        preflight.predicted(Path(config.run_dir), config.model, config.weights, "uint8")
     quiet_tensorflow()
     from input.prepare.conversion import Conversion, quiet_pillow
     from input.prepare.files import FileReader

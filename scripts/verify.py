@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-from input.foundation.settings import REQUIRED, Matching, check
+from input.foundation.settings import Matching, check
 from input.foundation.text import one_line
 from scripts.doorway import enter
 from scripts.quiet import quiet_tensorflow
+from trainer import choice
 from trainer.config import Hardware
 from trainer.errors import TrainerError
 
@@ -21,7 +22,7 @@ from trainer.errors import TrainerError
 class VerifyConfig:
     """What to verify."""
 
-    run_dir: Annotated[str, "Folder of the run.", REQUIRED] = ""
+    run_dir: choice.Folder = ""
     steps: Annotated[
         str | None,
         "First and last step that are to be computed again. It starts at the checkpoint before "
@@ -29,12 +30,8 @@ class VerifyConfig:
         "has a line behind it to the last line.",
         Matching(r"[1-9]\d*:[1-9]\d*", "two steps, as 1000:1010"),
     ] = None
-    model: Annotated[
-        str,
-        "The run's model, where it is code of your own (file.py:function): to say that it may be "
-        "imported.",
-    ] = ""
-    data_dir: Annotated[str, "Folder of the records. Unset: where the run was trained from."] = ""
+    model: choice.OwnModel = ""
+    data_dir: choice.Records = ""
 
     def __post_init__(self) -> None:
         check(self, TrainerError)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -22,6 +22,7 @@ from input.views import micro_batch
 from trainer import assembly, findings, preflight, provenance, run_dir, step, tracing
 from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints
+from trainer.choice import Checkpoint, Weights
 from trainer.config import Hardware, RunDefinition
 from trainer.findings import Findings
 from trainer.fixed_point import STATISTIC_BITS
@@ -149,8 +150,8 @@ def evaluate_run(
     data_dir: str = "",
     split: str = VALIDATION,
     arrays: ArrayReader | None = None,
-    checkpoint: Literal["latest", "best"] = "latest",
-    weights: Literal["auto", "trained", "averaged"] = "auto",
+    checkpoint: Checkpoint = "latest",
+    weights: Weights = "auto",
     confusion: str = "",
     mistakes: str = "",
 ) -> EvaluationResult:
@@ -213,8 +214,8 @@ def restore(
     first: RunDefinition,
     model: keras.Model,
     strategy: tf.distribute.Strategy,
-    checkpoint: Literal["latest", "best"],
-    weights: Literal["auto", "trained", "averaged"],
+    checkpoint: Checkpoint,
+    weights: Weights,
 ) -> tuple[State, bool]:
     """Loads a checkpoint into a run's model; the state, and whether it has the averages now.
 

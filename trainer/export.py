@@ -4,7 +4,6 @@ Its signature `classes` turns labels int64[n] into class_name string[n].
 """
 
 from pathlib import Path
-from typing import Literal
 
 import keras
 import tensorflow as tf
@@ -13,6 +12,7 @@ from input.config import ResolvedInput
 from input.foundation import durable
 from input.views.files import eval_file
 from trainer import assembly, evaluate, internals, preflight, provenance
+from trainer.choice import Checkpoint, Weights
 from trainer.errors import TrainerError
 from trainer.state import State
 from trainer.workers.strategy import hide_gpus
@@ -90,9 +90,9 @@ def _signatures(
 def export_run(
     folder: Path,
     out: Path,
-    checkpoint: Literal["latest", "best"] = "latest",
+    checkpoint: Checkpoint = "latest",
     model: str = "",
-    weights: Literal["auto", "trained", "averaged"] = "auto",
+    weights: Weights = "auto",
 ) -> State:
     """Writes the SavedModel of a run's checkpoint to a new folder. Raises TrainerError.
 

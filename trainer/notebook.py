@@ -6,20 +6,18 @@ resumed, evaluated and exported by the commands too.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import tensorflow as tf
 
-from input import pipeline
 from input.arrays import ArrayReader
-from input.order import EvaluationPlan
 from input.splits import TRAIN, VALIDATION
-from trainer import assembly, audit, loop, provenance, run_dir
 from trainer import evaluate as evaluation
+from trainer import loop, run_dir
+from trainer.choice import Checkpoint, Weights
 from trainer.config import Config, Hardware
 from trainer.errors import TrainerError
 from trainer.hooks import Hook
+from trainer.predict import RunPredictor
 from trainer.state import EvaluationResult, State
 from trainer.workers import preemption
 
@@ -60,8 +58,8 @@ def evaluate(
     images: np.ndarray,
     labels: np.ndarray,
     *,
-    checkpoint: Literal["latest", "best"] = "latest",
-    weights: Literal["auto", "trained", "averaged"] = "auto",
+    checkpoint: Checkpoint = "latest",
+    weights: Weights = "auto",
     model: str = "",
     hardware: Hardware | None = None,
 ) -> EvaluationResult:
@@ -85,26 +83,22 @@ def predict(
     run: str | Path,
     images: np.ndarray,
     *,
-    checkpoint: Literal["latest", "best"] = "latest",
-    weights: Literal["auto", "trained", "averaged"] = "auto",
+    checkpoint: Checkpoint = "latest",
+    weights: Weights = "auto",
     model: str = "",
     hardware: Hardware | None = None,
 ) -> np.ndarray:
     """Images -> probabilities float32[n, classes], of the view and the weights that are evaluated.
 
-    In micro-batches of the run's size, on the first device. The other arguments as evaluate.
+    In micro-batches of the run's size. The other arguments as evaluate.
     """
-    folder, first = Path(run), run_dir.load(run)
-    provenance.check_named(folder, first, model)
-    reader = ArrayReader(images, np.zeros(len(images), np.int32), first.classes)
-    job = assembly.restored(first, hardware or Hardware(), split="arrays", arrays=reader)
-    evaluation.restore(folder, first, job.model, job.strategy, checkpoint, weights)
-    plan = EvaluationPlan(job.config.input.micro_batch_size, replicas=1, records=reader.records)
-
-    @tf.function
-    def probabilities(image: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(audit.call(job.model, image, training=False))
-
-    batches = pipeline.evaluate(job.config.input, reader, plan).take(plan.draws)
-    found = [probabilities(image).numpy() for image, _, _ in batches]
-    return np.concatenate(found)[: reader.records]
+    reader = ArrayReader(images, np.zeros(len(images), np.int32), run_dir.load(run).classes)
+    predictor = RunPredictor(
+        Path(run),
+        hardware or Hardware(),
+        image_dtype=str(reader.image_dtype),
+        model=model,
+        checkpoint=checkpoint,
+        weights=weights,
+    )
+    return np.concatenate(list(predictor.probabilities(reader)))

@@ -6,7 +6,7 @@ same micro-batches.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,8 @@ from input.native import library
 from input.order import EvaluationPlan
 from input.reader import Reader
 from input.records import RecordError
-from trainer import assembly, evaluate, internals, provenance, run_dir, step
+from trainer import assembly, evaluate, internals, preflight, provenance, step
+from trainer.choice import Checkpoint, Weights
 from trainer.config import Hardware
 from trainer.errors import TrainerError
 
@@ -46,19 +47,16 @@ class RunPredictor:
         folder: Path,
         hardware: Hardware,
         *,
+        image_dtype: str = "uint8",
         model: str = "",
-        checkpoint: Literal["latest", "best"] = "latest",
-        weights: Literal["auto", "trained", "averaged"] = "auto",
+        checkpoint: Checkpoint = "latest",
+        weights: Weights = "auto",
     ):
-        """As evaluate.evaluate_run. Raises TrainerError."""
-        first = run_dir.load(folder)
-        provenance.check_named(folder, first, model)
-        if first.image_dtype != "uint8":
-            raise TrainerError(
-                f"The run in {folder} was trained on {first.image_dtype} pixels, normalised before "
-                "they became records: image files have no such pixels. samestep-evaluate reads "
-                "records."
-            )
+        """image_dtype: of the pixels that it will be given. The others as of evaluate_run.
+
+        Raises TrainerError.
+        """
+        first = preflight.predicted(folder, model, weights, image_dtype)
         self._inputs, self._strategy, self._model = assembly.network(first, hardware)
         evaluate.restore(folder, first, self._model, self._strategy, checkpoint, weights)
         self.classes = first.classes

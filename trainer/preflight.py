@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from input import mistaken, order
 from input.arrays import ArrayReader
@@ -19,14 +18,13 @@ from input.native import library
 from input.splits import TRAIN, VALIDATION
 from models import names
 from trainer import data, provenance, recipe, run_dir
+from trainer.choice import Weights
 from trainer.config import Config, Hardware, ResolvedConfig, RunConfig, RunDefinition
 from trainer.data import Split
 from trainer.errors import TrainerError
 from trainer.recipe import ResolvedOptimizer
 from trainer.workers import discovery
 from trainer.workers.discovery import Cluster
-
-Weights = Literal["auto", "trained", "averaged"]
 
 
 @dataclass(frozen=True)
@@ -206,6 +204,17 @@ def decoded_here(inputs: ResolvedInput) -> ResolvedInput:
     """TensorFlow's decoder in place of one that was not built here."""
     decoder = inputs.decoder if library.available() else "tensorflow"
     return dataclasses.replace(inputs, decoder=decoder)
+
+
+def predicted(folder: Path, model: str, weights: Weights, image_dtype: str) -> RunDefinition:
+    """The run in a folder, to be given images with pixels of a dtype. Raises TrainerError."""
+    first = run_dir.load(folder)
+    if first.image_dtype != image_dtype:
+        raise TrainerError(
+            f"The run in {folder} was trained on {first.image_dtype} pixels, and these are "
+            f"{image_dtype}. Image files have uint8 ones; samestep-evaluate reads records of any."
+        )
+    return trained(folder, model, weights)
 
 
 def exported(folder: Path, out: Path, model: str, weights: Weights) -> RunDefinition:

@@ -69,6 +69,11 @@ def test_predictions_are_what_was_evaluated(run, count):
     assert -np.log(of_labels).mean() == pytest.approx(expected.loss, rel=1e-4)
 
 
+def test_other_pixels_than_those_of_training_are_refused(run):
+    said = error(notebook.predict, run[0], VALIDATION[0] / np.float32(255), hardware=HARDWARE)
+    assert "was trained on uint8 pixels, and these are float32" in said
+
+
 def test_other_arrays_are_another_run(run):
     folder, _ = run
     brighter = (TRAIN[0] + np.uint8(1), TRAIN[1])

@@ -138,3 +138,9 @@ def test_pixels_that_no_file_holds_are_refused(finished, tmp_path):
     rewrite(tmp_path / "config.json", image_dtype="float32")
     said = error(RunPredictor, tmp_path, Hardware(virtual_cpus=1))
     assert "was trained on float32 pixels" in said and "samestep-evaluate" in said
+
+
+def test_averages_that_a_run_has_not_are_refused(finished):
+    given = {"weights": "averaged"}
+    said = error(RunPredictor, finished.run_dir, Hardware(virtual_cpus=1), **given)
+    assert "has no averages of its weights" in said
