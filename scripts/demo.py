@@ -189,7 +189,7 @@ def _classify(export: Path, image: Path) -> None:
 
 
 def _end_card(run_dir: Path, data_dir: Path, seconds: float) -> None:
-    quiet_tensorflow()  # which the monitor imports
+    quiet_tensorflow(say=False)  # which the monitor imports
     from rich.console import Console
 
     from trainer.monitor import card

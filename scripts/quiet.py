@@ -20,6 +20,7 @@ NOISE = re.compile(
     rb"|cuda_platform\.cc:\d+\] failed call to cuInit: .*\(303\)$"
     rb"|cuda_\w+\.cc:\d+\] Unable to register cu\w+ factory: Attempting to register factory for"
     rb"|port\.cc:\d+\] oneDNN custom operations are on\."
+    rb"|util\.cc:\d+\] oneDNN supports DT_UINT8 only on platforms with AVX-512\."
     rb"|cpu_feature_guard\.cc:\d+\] This TensorFlow binary is optimized to use available CPU"
     rb"|^To enable the following instructions: .* rebuild TensorFlow with the appropriate"
 )

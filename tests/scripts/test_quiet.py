@@ -15,6 +15,7 @@ I0000 00:00:1.4  3 port.cc:153] oneDNN custom operations are on. You may see sli
 2025-10-23 23:20:13.7: I tensorflow/core/util/port.cc:153] oneDNN custom operations are on. You may
 E0000 00:00:1 cuda_dnn.cc:83] Unable to register cuDNN factory: Attempting to register factory for
 I0000 00:00:1  3 cpu_feature_guard.cc:227] This TensorFlow binary is optimized to use available CPU
+E0000 00:00:1.5  3 util.cc:131] oneDNN supports DT_UINT8 only on platforms with AVX-512. Falling
 To enable the following instructions: AVX2, in others, rebuild TensorFlow with the appropriate
 E0000 00:00:1.4  3 cuda_platform.cc:52] failed call to cuInit: INTERNAL: UNKNOWN ERROR (303)
 """
