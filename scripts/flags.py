@@ -21,6 +21,8 @@ from scripts import foreign
 
 Config = TypeVar("Config")
 
+MOST_USED_TITLE = "Most used"  # of the first section of --help
+
 _NUMBERS = {int: "a whole number", float: "a number"}
 
 
@@ -215,9 +217,6 @@ def sections(config_types: Sequence[type]) -> dict[str, list[Setting]]:
                 title = MOST_USED_TITLE if setting.most_used else title
                 found.setdefault(title, []).append(setting)
     return {title: own for title, own in found.items() if own}
-
-
-MOST_USED_TITLE = "Most used"
 
 
 def _groups(config_type: type) -> Iterator[type]:

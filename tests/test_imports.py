@@ -58,7 +58,7 @@ LEAF_IMPORTS = {
     "trainer.hooks": {"trainer.workers.discovery"},
     "trainer.launches": {"trainer.run_dir"},
     "trainer.metrics": {"trainer.run_dir"},
-    "trainer.totals": {"trainer.launches", "trainer.metrics"},
+    "trainer.totals": {"trainer.launches", "trainer.ledger", "trainer.metrics"},
     "trainer.rows": {"trainer.step"},
     "trainer.waits": {"trainer.internals"},
     "trainer.command": {"trainer.config"},

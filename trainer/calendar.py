@@ -1,6 +1,8 @@
 """When something of a run is due: by steps, or by the clock."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 
@@ -16,6 +18,11 @@ def hashed(step: Any, every: int, steps_per_epoch: int) -> Any:
     int, or an integer tensor.
     """
     return ((step + 1) % every == 0) | ((step + 1) % steps_per_epoch == 0)
+
+
+def hashes_due(every: int, steps_per_epoch: int) -> Callable[[Any], Any] | None:
+    """`hashed` of the step alone; None where no step is: --hash_every=0."""
+    return partial(hashed, every=every, steps_per_epoch=steps_per_epoch) if every else None
 
 
 def next_stop(done: int, total: int, *periods: int | None) -> int:

@@ -2,10 +2,8 @@
 
 import shlex
 from pathlib import Path
-from typing import get_type_hints
 
-from input.foundation.settings import settings
-from trainer.config import Config, ResolvedConfig
+from trainer.config import ResolvedConfig
 
 
 def reproduction(config: ResolvedConfig, run_dir: Path) -> str:
@@ -14,13 +12,11 @@ def reproduction(config: ResolvedConfig, run_dir: Path) -> str:
     run_dir: a folder that holds no run yet. Devices and workers are left out: they change no bit.
     """
     words = ["samestep-train"]
-    for name, group in get_type_hints(Config).items():
-        for setting in settings(group):
-            value = getattr(getattr(config, name), setting.name)
-            if setting.name == "run_dir":
-                value = str(run_dir)
-            if value != setting.default:
-                words.append(f"--{setting.name}={_text(value)}")
+    for setting, value in config.values():
+        if setting.name == "run_dir":
+            value = str(run_dir)
+        if value != setting.default:
+            words.append(f"--{setting.name}={_text(value)}")
     return shlex.join(words)
 
 

@@ -3,6 +3,7 @@
 No TensorFlow here: flags and --help read this file.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -14,6 +15,7 @@ from input.foundation.settings import (
     AtMost,
     Matching,
     Section,
+    Setting,
     check,
     settings,
 )
@@ -256,6 +258,12 @@ class Config:
         if given:
             raise TrainerError(f"There is no setting {', '.join(given)}; samestep-train --help.")
         return Config(**groups)
+
+    def values(self) -> Iterator[tuple[Setting, Any]]:
+        """Every setting of all groups, and its value."""
+        for name, group in get_type_hints(Config).items():
+            for setting in settings(group):
+                yield setting, getattr(getattr(self, name), setting.name)
 
 
 @dataclass(frozen=True)

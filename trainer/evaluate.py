@@ -64,13 +64,13 @@ def build_evaluation(
         )
     )
     evaluate = step.build_evaluate(strategy, model)
+    records = order.evaluated_records(plan, workers.index, workers.count).ravel()
 
     def run() -> Evaluation:
         with pipeline.naming_bad_records(reader):
             found = step.Evaluation(
                 *(each.numpy() for each in evaluate(iterator, tf.constant(plan.draws, tf.int64)))
             )
-        records = order.evaluated_records(plan, workers.index, workers.count)
         result = _result(found, reader, workers)
         bad = result.records - result.images
         if bad > config.max_bad_records:
@@ -78,7 +78,7 @@ def build_evaluation(
                 f"Bad records: {bad} of {reader.records}, each named where it was read; "
                 f"--max_bad_records={config.max_bad_records} allows fewer."
             )
-        return Evaluation(result, _findings(found, records.ravel(), reader.classes, workers))
+        return Evaluation(result, _findings(found, records, reader.classes, workers))
 
     return run
 
@@ -257,19 +257,14 @@ def stops_early(state: State, stop_after: int | None, is_early: bool) -> str:
 def worst_classes(result: EvaluationResult, found: Findings) -> Iterator[str]:
     """Lines on the classes with the lowest accuracies and their usual mistakes, and the mean."""
     names = [one_line(name) for name in found.classes]
-    known = [
-        (accuracy, label)
-        for label, accuracy in enumerate(result.class_accuracies)
-        if accuracy is not None
-    ]
-    if not known:
+    worst = found.worst(WORST_SHOWN)
+    if not worst:
         return
     yield f"mean class accuracy {result.mean_class_accuracy:.4f}; the worst of {len(names)}:"
-    for accuracy, label in sorted(known)[:WORST_SHOWN]:
-        images = result.class_images[label]
+    for each in worst:
         usual = [
-            f"{100 * count / images:.0f} % taken for {names[predicted]}"
-            for predicted, count in found.taken_for(label)[:USUAL_SHOWN]
+            f"{100 * count / each.images:.0f} % taken for {names[predicted]}"
+            for predicted, count in found.taken_for(each.label)[:USUAL_SHOWN]
         ]
-        right = f"{names[label]}: {100 * accuracy:.0f} % of {images} right"
+        right = f"{names[each.label]}: {100 * each.share:.0f} % of {each.images} right"
         yield "  " + ", ".join([right, *usual])

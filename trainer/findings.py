@@ -9,6 +9,7 @@ import io
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,19 @@ class Mistake:
     label: int  # the true class
     predicted: int
     probability: float  # of the predicted class
+
+
+class Judged(NamedTuple):
+    """How a class that has images does."""
+
+    label: int
+    images: int
+    right: int
+
+    @property
+    def share(self) -> float:
+        """Of its images those that are right."""
+        return self.right / self.images
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +90,16 @@ class Findings:
         counts = np.zeros(BINS + 1, np.int64)
         counts[own[:, 1]] = own[:, 2]
         return counts[::-1].cumsum()[::-1]
+
+    def worst(self, most: int) -> list[Judged]:
+        """The classes with the lowest shares of right images, the lowest first, then by label."""
+        images, right = np.zeros((2, len(self.classes)), np.int64)
+        np.add.at(images, self.pairs[:, 0], self.pairs[:, 2])
+        own = self.pairs[self.pairs[:, 0] == self.pairs[:, 1]]
+        right[own[:, 0]] = own[:, 2]
+        rows = zip(range(len(self.classes)), images.tolist(), right.tolist(), strict=True)
+        judged = [Judged(*row) for row in rows if row[1]]
+        return sorted(judged, key=lambda each: each.share)[:most]
 
     def taken_for(self, label: int) -> list[tuple[int, int]]:
         """The classes that images of a class are taken for, and how many: the usual one first."""

@@ -9,11 +9,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 Part = Literal["input", "device", "saving", "evaluating"]
+TRAINING = ("input", "device", "host")  # of a line, what is neither saving nor evaluating
 
 CALLS = 100  # of the traced function, that the median and the percentile are of
 READY = 0.05  # share of a call; where it waited less, its input was there
@@ -29,9 +30,7 @@ class Ledger:
         self._exact = exact
         self._clock = clock
         self._since = clock()
-        self._seconds: dict[Part, float] = dict.fromkeys(
-            ("input", "device", "saving", "evaluating"), 0.0
-        )
+        self._seconds: dict[Part, float] = dict.fromkeys(get_args(Part), 0.0)
         self._calls: deque[tuple[float, int]] = deque(maxlen=CALLS)  # seconds a step, steps
         self._fastest = 0.0  # seconds a step, of calls whose input was there; 0: there was none
         self._first = True
@@ -105,5 +104,5 @@ class Ledger:
 
 def waiting_share(line: Mapping[str, float]) -> float:
     """Of the time in a line of metrics without saving and evaluating, the part spent waiting."""
-    training = sum(line[f"time/{name}"] for name in ("input", "device", "host"))
+    training = sum(line[f"time/{name}"] for name in TRAINING)
     return line["time/input"] / training if training else 0.0

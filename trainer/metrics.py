@@ -14,12 +14,8 @@ def read(folder: Path) -> list[dict[str, Any]]:
     A last line that a kill has cut short is none. Raises TrainerError.
     """
     with run_dir.writing(folder):
-        try:
-            content = durable.read(folder / run_dir.METRICS_FILE, run_dir.MOST_METRICS)
-        except FileNotFoundError:
-            return []
-    lines = map(parsed, content.splitlines())
-    return [line for line in lines if line is not None]
+        _, lines = durable.log(folder / run_dir.METRICS_FILE, run_dir.MOST_METRICS, parsed)
+    return [line for _, line in lines if line is not None]
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:

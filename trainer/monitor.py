@@ -211,22 +211,15 @@ def _rewind(path: Path, step: int) -> list[int]:
     What follows a checkpoint is done again, and so is the line of its evaluation. Only a last line
     that a kill has cut short goes. Returns the numbers of the lines that are none of ours, from 1.
     """
-    try:
-        content = durable.read(path, run_dir.MOST_METRICS)
-    except FileNotFoundError:
-        return []
-    lines = content.removesuffix(b"\n").split(b"\n") if content else []
-    if content and not content.endswith(b"\n") and _step_of(lines[-1]) is None:
-        lines.pop()
-    steps = [_step_of(line) for line in lines]
+    content, lines = durable.log(path, run_dir.MOST_METRICS, _step_of)
     kept = [
         line + b"\n"
-        for line, at in zip(lines, steps, strict=True)
+        for line, at in lines
         if at is None or at < step or (at == step and b'"train/loss"' in line)
     ]
     if b"".join(kept) != content:
         durable.write(path, b"".join(kept))
-    return [number for number, at in enumerate(steps, 1) if at is None]
+    return [number for number, (_, at) in enumerate(lines, 1) if at is None]
 
 
 def _step_of(line: bytes) -> int | None:

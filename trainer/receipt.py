@@ -119,16 +119,7 @@ def load(folder: Path, run: str) -> Receipt:
 
 
 def _lines(folder: Path) -> tuple[bytes, list[tuple[bytes, Line | None]]]:
-    """The file's content and its lines, None for what is none; not a torn last one."""
-    try:
-        content = durable.read(folder / RECEIPT_FILE, MOST)
-    except FileNotFoundError:
-        return b"", []
-    lines = content.removesuffix(b"\n").split(b"\n") if content else []
-    parsed = [(line, _parsed(line)) for line in lines]
-    if content and not content.endswith(b"\n") and parsed[-1][1] is None:
-        parsed.pop()
-    return content, parsed
+    return durable.log(folder / RECEIPT_FILE, MOST, _parsed)
 
 
 def _parsed(line: bytes) -> Line | None:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -30,10 +29,8 @@ class Recorder:
         """
         settings = job.config.run
         self._folder, self._model, self._workers = Path(settings.run_dir), job.model, job.workers
-        self.witness: Witness | None = None
-        if settings.hash_every:
-            every, epoch = settings.hash_every, plan.steps_per_epoch
-            self.witness = Witness(partial(calendar.hashed, every=every, steps_per_epoch=epoch))
+        due = calendar.hashes_due(settings.hash_every, plan.steps_per_epoch)
+        self.witness = Witness(due) if due else None
         if job.workers.chief:
             with run_dir.writing(self._folder):
                 self._chain = receipt.rewind(self._folder, done) or run

@@ -45,11 +45,9 @@ def load(run_dir: str | Path, flag: str = "--run_dir") -> RunDefinition:
     if found is not None:
         return found
     above = [each for each in Path(run_dir).resolve().parents[:2] if (each / CONFIG_FILE).is_file()]
-    way_out = (
-        f"{flag}={above[0]} does."
-        if above
-        else ("Train one with samestep-train --data_dir=DATA --run_dir=RUN.")
-    )
+    way_out = "Train one with samestep-train --data_dir=DATA --run_dir=RUN."
+    if above:
+        way_out = f"{flag}={above[0]} does."
     raise TrainerError(f"{flag}={run_dir} holds no run: there is no {CONFIG_FILE}. {way_out}")
 
 

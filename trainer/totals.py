@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer import launches, metrics
+from trainer.ledger import TRAINING
 
-PARTS = ("input", "device", "host", "saving", "evaluating")
+PARTS = (*TRAINING, "saving", "evaluating")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Totals:
     @property
     def training_seconds(self) -> float:
         """Without saving and evaluating."""
-        return sum(self.seconds[name] for name in ("input", "device", "host"))
+        return sum(self.seconds[name] for name in TRAINING)
 
 
 def totals(folder: Path) -> Totals:

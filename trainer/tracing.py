@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import keras
@@ -51,10 +50,7 @@ def training(job: Job, hash_tensors: bool = False) -> Training:
             job.model, plan, config, job.definition.class_weights, loss_scale
         )
     averages = averages_of(job.model, config, job.strategy)
-    hashing, every = None, config.run.hash_every
-    if every:
-        due = partial(calendar.hashed, every=every, steps_per_epoch=plan.steps_per_epoch)
-        hashing = step.Hashing(due, hash_tensors)
+    due = calendar.hashes_due(config.run.hash_every, plan.steps_per_epoch)
     train = step.build_train(
         job.strategy,
         its_micro_batch,
@@ -67,7 +63,7 @@ def training(job: Job, hash_tensors: bool = False) -> Training:
             head=config.optimizer.head_learning_rate_scale,
             layer_decay=config.optimizer.layer_decay,
         ),
-        hashing=hashing,
+        hashing=step.Hashing(due, hash_tensors) if due else None,
     )
     return Training(plan, schedule, optimizer, its_micro_batch, averages, train)
 

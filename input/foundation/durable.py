@@ -9,13 +9,15 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from input.foundation.retry import patiently
+
+Parsed = TypeVar("Parsed")
 
 INCOMPLETE = ".incomplete"  # ends the name of a folder that is being written, or removed
 
@@ -77,6 +79,25 @@ def append(path: Path, line: str) -> None:
             raise
     if created:
         sync(path.parent)
+
+
+def log(
+    path: Path, most: int, parsed: Callable[[bytes], Parsed | None]
+) -> tuple[bytes, list[tuple[bytes, Parsed | None]]]:
+    """A file of lines that `append` has added to: its content, and each line with what it says.
+
+    None where `parsed` finds no line of ours; a last one that a kill has cut short is left out. No
+    file is an empty one.
+    """
+    try:
+        content = read(path, most)
+    except FileNotFoundError:
+        return b"", []
+    lines = content.removesuffix(b"\n").split(b"\n") if content else []
+    found = [(line, parsed(line)) for line in lines]
+    if content and not content.endswith(b"\n") and found[-1][1] is None:
+        found.pop()
+    return content, found
 
 
 def make(folder: Path) -> None:

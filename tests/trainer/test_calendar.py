@@ -43,3 +43,9 @@ def test_next_stop(done, total, periods, expected):
 )
 def test_due(done, every, expected):
     assert calendar.due(done, every) is expected
+
+
+def test_no_step_is_hashed_where_none_is_asked_for():
+    assert calendar.hashes_due(0, 5) is None
+    due = calendar.hashes_due(3, 5)
+    assert [step for step in range(10) if due(step)] == [2, 4, 5, 8, 9]

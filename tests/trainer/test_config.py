@@ -8,6 +8,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from input.config import InputConfig
+from input.foundation.settings import settings
 from models.config import ModelConfig
 from tests.conftest import error
 from trainer.config import Config, Hardware, ResolvedConfig, ResolvedRun, RunConfig
@@ -116,3 +117,10 @@ def test_what_only_one_launch_decides_does_not_make_a_run_another_one():
         for folder in ("a", "b")
     )
     assert one == other
+
+
+def test_every_setting_has_its_value():
+    config = Config.of(epochs=7, model="resnet18")
+    values = {setting.name: value for setting, value in config.values()}
+    assert (values["epochs"], values["model"], values["global_batch_size"]) == (7, "resnet18", 256)
+    assert len(values) == sum(len(settings(type(getattr(config, name)))) for name in vars(config))

@@ -144,3 +144,11 @@ def test_a_run_keeps_what_was_found_at_the_checkpoints_that_it_keeps(finished):
     result = finished.state.evaluation
     assert tuple(last.confusion.sum(axis=1)) == result.class_images
     assert tuple(last.confusion.diagonal()) == result.class_correct
+
+
+def test_the_worst_classes_come_first_and_those_without_images_not():
+    pairs = np.array([(0, 0, 9), (0, 1, 1), (1, 0, 3), (1, 1, 1), (2, 2, 5), (4, 0, 2)], np.int64)
+    found = Findings(("a", "b", "c", "d", "e"), pairs, ())
+    assert found.worst(3) == [(4, 2, 0), (1, 4, 1), (0, 10, 9)]
+    assert [each.share for each in found.worst(9)] == [0.0, 0.25, 0.9, 1.0]
+    assert Findings(("a", "b"), pairs[:0], ()).worst(9) == []

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -62,8 +61,9 @@ class Show:
             ("workers", self._job.workers.count),
             *((f"{split} records", digest) for split, digest in self._job.definition.data.items()),
         ]
+        settings = [(setting.name, value) for setting, value in config.values()]
         parts = [
-            summaries.text("run/config", text.table(("setting", "value"), settings(config))),
+            summaries.text("run/config", text.table(("setting", "value"), settings)),
             summaries.text("run/plan", text.table(("plan", "value"), plan_rows(self._plan))),
             summaries.text("run/environment", text.table(("environment", "value"), about)),
             summaries.hparams(hparams(config)),
@@ -135,21 +135,12 @@ class Show:
         self._board.show(scalars.TRAIN, done, parts)
 
 
-def settings(config: ResolvedConfig) -> list[tuple[str, Any]]:
-    """Every setting of a run by its name; None where it is unset."""
-    return [
-        (setting.name, getattr(group, setting.name))
-        for group in (getattr(config, each.name) for each in dataclasses.fields(config))
-        for setting in dataclasses.fields(group)
-    ]
-
-
 def hparams(config: ResolvedConfig) -> dict[str, bool | float | str]:
     """The settings to sort and filter by; what is unset has no value, and the run is the row."""
     return {
-        name: value
-        for name, value in settings(config)
-        if isinstance(value, bool | int | float | str) and name != "run_dir"
+        setting.name: value
+        for setting, value in config.values()
+        if isinstance(value, bool | int | float | str) and setting.name != "run_dir"
     }
 
 

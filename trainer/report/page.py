@@ -3,24 +3,22 @@
 import base64
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import jinja2
-import numpy as np
 
 from input.errors import InputError
 from input.foundation import durable
-from input.foundation.settings import settings
 from input.foundation.text import duration, one_line
 from input.splits import VALIDATION
-from input.views import micro_batch
-from trainer import command, comparison, data, findings, incidents, run_dir, totals
+from trainer import command, comparison, data, evaluate, findings, incidents, run_dir, totals
 from trainer.comparison import Run
-from trainer.config import Config, RunDefinition
+from trainer.config import RunDefinition
 from trainer.errors import TrainerError
 from trainer.findings import Findings
 from trainer.ledger import waiting_share
 from trainer.pictures import confusion, mistakes, progress
+from trainer.totals import Totals
 
 WORST_SHOWN, USUAL_SHOWN = 20, 3
 ACCURACIES = ("validation_of_averages/accuracy", "validation/accuracy")  # the judged one first
@@ -59,7 +57,7 @@ def render(folder: Path) -> str:
 
 def _content(folder: Path) -> dict[str, Any]:
     """What the template's names stand for."""
-    run = comparison.load(str(folder))
+    run, sums = comparison.load(str(folder)), totals.totals(folder)
     definition = run.definition
     best = _best(run)
     found, why_not = _findings(folder, best["step"] if best else None)
@@ -70,7 +68,7 @@ def _content(folder: Path) -> dict[str, Any]:
     return {
         "name": one_line(str(folder.resolve().name)),
         "status": _status(run),
-        "facts": list(_facts(folder, run, best)),
+        "facts": list(_facts(run, sums, best)),
         "curves": _curves(run),
         "evaluated": f"the evaluation of step {step}, the best one",
         "confusion": _base64(confusion.draw(found, f"step {step}")) if found else "",
@@ -78,7 +76,7 @@ def _content(folder: Path) -> dict[str, Any]:
         "classes": list(_worst(found)) if found else [],
         "mistakes": _base64(images) if images else "",
         "no_mistakes": why_not or no_images,
-        "tables": [table for table in _tables(folder, run) if table.rows],
+        "tables": [table for table in _tables(folder, run, sums) if table.rows],
         "command": command.reproduction(definition.config, again) if has_records else "",
     }
 
@@ -94,9 +92,8 @@ def _status(run: Run) -> str:
     )
 
 
-def _facts(folder: Path, run: Run, best: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, sums: Totals, best: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
     """What is read first."""
-    sums = totals.totals(folder)
     if best:
         yield "best accuracy", f"{_accuracy(best):.4f}"
         yield "at step", f"{best['step']:,}"
@@ -152,8 +149,7 @@ def _mistakes(definition: RunDefinition, found: Findings | None) -> tuple[bytes,
         if manifest.fingerprint != definition.data[VALIDATION]:
             return b"", f"{config.input.data_dir} holds other records than the run's."
         reader = data.reader(config, VALIDATION, manifest)
-        records = np.array([each.record for each in found.mistakes], np.int64)
-        images = micro_batch.seen(config.input, reader, records)
+        images = evaluate.mistaken(config.input, reader, found)
     except InputError as error:
         return b"", f"Their images cannot be shown: {error}"
     return mistakes.draw(images, found.mistakes, found.classes), ""
@@ -162,25 +158,21 @@ def _mistakes(definition: RunDefinition, found: Findings | None) -> tuple[bytes,
 def _worst(found: Findings) -> Iterator[dict[str, str]]:
     """The classes with the lowest shares of right images."""
     names = [one_line(name) for name in found.classes]
-    images = np.bincount(found.pairs[:, 0], found.pairs[:, 2], len(names)).astype(np.int64)
-    is_right = found.pairs[:, 0] == found.pairs[:, 1]
-    right = np.bincount(found.pairs[is_right, 0], found.pairs[is_right, 2], len(names))
-    labels = [label for label in range(len(names)) if images[label]]
-    for label in sorted(labels, key=lambda each: right[each] / images[each])[:WORST_SHOWN]:
+    for each in found.worst(WORST_SHOWN):
         usual = [
-            f"{names[predicted]} ({count / images[label]:.1%})"
-            for predicted, count in found.taken_for(label)[:USUAL_SHOWN]
+            f"{names[predicted]} ({count / each.images:.1%})"
+            for predicted, count in found.taken_for(each.label)[:USUAL_SHOWN]
         ]
         yield {
-            "name": names[label],
-            "right": f"{right[label] / images[label]:.1%}",
-            "images": f"{images[label]:,}",
+            "name": names[each.label],
+            "right": f"{each.share:.1%}",
+            "images": f"{each.images:,}",
             "taken_for": ", ".join(usual) or "nothing else",
         }
 
 
-def _tables(folder: Path, run: Run) -> Iterator[Table]:
-    definition, sums = run.definition, totals.totals(folder)
+def _tables(folder: Path, run: Run, sums: Totals) -> Iterator[Table]:
+    definition = run.definition
     whole = sum(sums.seconds.values())
     if whole:
         parts = [
@@ -211,11 +203,9 @@ def _tables(folder: Path, run: Run) -> Iterator[Table]:
 
 
 def _settings(definition: RunDefinition) -> Iterator[Row]:
-    for name, group in get_type_hints(Config).items():
-        for setting in settings(group):
-            value = getattr(getattr(definition.config, name), setting.name)
-            shown = "unset" if value is None else str(value)
-            yield Row(setting.name, one_line(shown), value != setting.default)
+    for setting, value in definition.config.values():
+        shown = "unset" if value is None else str(value)
+        yield Row(setting.name, one_line(shown), value != setting.default)
 
 
 def _base64(content: bytes) -> str:

@@ -160,6 +160,23 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeyp
         durable.lock(path)
 
 
+def test_a_log_is_its_lines_but_for_one_that_was_cut_short(tmp_path):
+    def number(line):
+        return int(line) if line.isdigit() else None
+
+    path = tmp_path / "log"
+    assert durable.log(path, 99, number) == (b"", [])
+    for content, lines in (
+        (b"", []),
+        (b"1\nx\n\n2\n", [(b"1", 1), (b"x", None), (b"", None), (b"2", 2)]),
+        (b"1\n2", [(b"1", 1), (b"2", 2)]),
+        (b"1\n2x", [(b"1", 1)]),
+        (b"\n", [(b"", None)]),
+    ):
+        path.write_bytes(content)
+        assert durable.log(path, 99, number) == (content, lines)
+
+
 @pytest.fixture
 def odd(tmp_path) -> dict[str, Path]:
     """What may stand in place of a file."""
