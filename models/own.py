@@ -1,6 +1,5 @@
 """A model function of the user's: package.module:function, or path/to/file.py:function."""
 
-import importlib
 import importlib.util
 import inspect
 import re
@@ -15,6 +14,7 @@ from typing import Any
 
 import keras
 
+from input.foundation import modules
 from input.foundation.text import did_you_mean
 from models import internals
 from models.errors import ModelError
@@ -192,11 +192,8 @@ def load(name: str) -> Callable[..., Any]:
 
 
 def _module(name: str, module_name: str) -> ModuleType:
-    # An installed command does not look for modules in the working directory; python -m does.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        return importlib.import_module(module_name)
+        return modules.load(module_name)
     except ImportError as error:
         first = module_name.partition(".")[0]
         if first in OURS:
@@ -206,9 +203,7 @@ def _module(name: str, module_name: str) -> ModuleType:
                 f"name. Give the file instead: --model={file}"
             )
         else:
-            way_out = (
-                "Start in the folder that holds it, put that on PYTHONPATH, or pip install it."
-            )
+            way_out = modules.WAY_OUT
         raise ModelError(f"{name}: importing {module_name} failed: {error}. {way_out}") from error
     except Exception as error:
         raise _failed(name, error) from error

@@ -49,7 +49,7 @@ LEAF_IMPORTS = {
         *("trainer.checks.", "trainer.run_dir"),
         *("trainer.workers.discovery", "trainer.workers.nvidia"),
     },
-    "trainer.config": {"input.config", "models.config", "trainer.recipe"},
+    "trainer.config": {"input.config", "models.config", "models.names", "trainer.recipe"},
     "trainer.internals": {"input.internals"},
     "trainer.run_dir": {"trainer.config"},
     "trainer.provenance": {"models.names", "models.source", "trainer.config"},
@@ -87,7 +87,7 @@ LEAF_IMPORTS = {
     "trainer.crosscheck": {"trainer.micro_batch"},
     "trainer.skips": {"trainer.fixed_point", "trainer.step"},
     "trainer.sums": {"trainer.digest", "trainer.fixed_point"},
-    "trainer.pictures.": {"trainer.findings"},
+    "trainer.pictures.": {"trainer.findings", "trainer.pictures."},
     "trainer.placement": {
         *("trainer.axes.", "trainer.internals", "trainer.micro_batch", "trainer.step"),
     },

@@ -20,6 +20,7 @@ from input.foundation.settings import (
     settings,
 )
 from models.config import ModelConfig
+from models.names import IN_MODULE
 from trainer.errors import TrainerError
 from trainer.recipe import OptimizerConfig, ResolvedOptimizer
 
@@ -151,7 +152,7 @@ class RunConfig:
         str,
         "A function, package.module:function, that gets each line of metrics.jsonl as a dict: for "
         "Weights & Biases, MLflow and the like. What it raises is said, and changes nothing.",
-        Matching(r"(\w+(\.\w+)*:\w+)?", "package.module:function"),
+        Matching(rf"({IN_MODULE})?", "package.module:function"),
     ] = field(default="", compare=False)
     keep_checkpoints: Annotated[
         int, "Newest checkpoints that are kept, besides the best.", AtLeast(1)

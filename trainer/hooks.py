@@ -4,14 +4,12 @@ It is called by worker 0, after the line is on the disk, and waited for. An exce
 once and changes nothing: the run goes on, and the next line is given to it again.
 """
 
-import importlib
 import inspect
 import os
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
+from input.foundation import modules
 from input.foundation.text import one_line
 from trainer.errors import TrainerError
 from trainer.workers import discovery
@@ -27,15 +25,12 @@ def load(name: str) -> Hook | None:
     if not name or discovery.discover(os.environ).index > 0:
         return None
     module_name, _, function_name = name.partition(":")
-    # An installed command does not look for modules in the working directory; python -m does.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        module = importlib.import_module(module_name)
+        module = modules.load(module_name)
     except Exception as error:
         raise TrainerError(
-            f"--on_metrics={name}: importing {module_name} failed: {_words(error)}. Start in the "
-            "folder that holds it, put that on PYTHONPATH, or pip install it."
+            f"--on_metrics={name}: importing {module_name} failed: {_words(error)}. "
+            f"{modules.WAY_OUT}"
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):

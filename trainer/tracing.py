@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -121,20 +122,24 @@ def micro_batches(
 
     They are timed by `waits`, and noted by the witness.
     """
-
-    def batches() -> tf.data.Dataset:
-        return pipeline.train(
-            job.config.input,
-            job.readers[TRAIN],
-            plan,
-            seed=job.config.run.seed,
-            first_step=first_step,
-            worker=job.workers.index,
-            worker_count=job.workers.count,
-            witness=witness,
-        )
-
+    batches = partial(dataset, job, plan, first_step, witness)
     return (waits or Waits()).iterator(job.strategy, batches)
+
+
+def dataset(
+    job: Job, plan: Plan, first_step: int = 0, witness: Witness | None = None
+) -> tf.data.Dataset:
+    """The training micro-batches of this worker from a step on, in host memory."""
+    return pipeline.train(
+        job.config.input,
+        job.readers[TRAIN],
+        plan,
+        seed=job.config.run.seed,
+        first_step=first_step,
+        worker=job.workers.index,
+        worker_count=job.workers.count,
+        witness=witness,
+    )
 
 
 def trace(training: Training, iterator: Iterator[Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from input import pipeline
-from input.splits import TRAIN
+from trainer import tracing
 from trainer.assembly import Job
 from trainer.checks.finding import Finding
 from trainer.tracing import Training
@@ -80,7 +80,7 @@ def _longest(job: Job, seconds: float) -> float:
 
 def _ready_images(job: Job, training: Training) -> Iterator[Any]:
     """Micro-batches of the pipeline's shapes and types that cost nothing to make."""
-    one = next(iter(_pipeline(job, training)))
+    one = next(iter(tracing.dataset(job, training.plan)))
 
     def always(_: tf.distribute.InputContext) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensors(one).repeat()
@@ -96,7 +96,7 @@ def _timed(training: Training, iterator: Iterator[Any], steps: int) -> float:
 
 def _decoded_per_core(job: Job, training: Training) -> float:
     """Images for each second of a processor, all threads together; the first ones do not count."""
-    iterator = iter(_pipeline(job, training))
+    iterator = iter(tracing.dataset(job, training.plan))
     for _ in range(2 * (pipeline.PARALLEL + pipeline.READY)):
         next(iterator)
     images, start, before = 0, time.monotonic(), time.process_time()
@@ -104,14 +104,3 @@ def _decoded_per_core(job: Job, training: Training) -> float:
         next(iterator)
         images += training.plan.images_per_micro_batch
     return images / (time.process_time() - before)
-
-
-def _pipeline(job: Job, training: Training) -> tf.data.Dataset:
-    return pipeline.train(
-        job.config.input,
-        job.readers[TRAIN],
-        training.plan,
-        seed=job.config.run.seed,
-        worker=job.workers.index,
-        worker_count=job.workers.count,
-    )

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from input.foundation.text import one_line
+from trainer.pictures.pixels import as_bytes
 
 MOST = 32  # images
 ACROSS = 8  # images in a row
@@ -15,11 +16,8 @@ GAP, LINE = 4, 14  # pixels between images, and of a line of text
 
 
 def draw(images: np.ndarray, captions: Sequence[str]) -> bytes:
-    """uint8 or float [n, S, S, 3] -> a PNG; a caption is cut where its image ends.
-
-    Of floats the smallest is shown as black and the largest as white.
-    """
-    shown = _bytes(images[:MOST])
+    """uint8 or float [n, S, S, 3] -> a PNG; a caption is cut where its image ends."""
+    shown = as_bytes(images[:MOST])
     side = -(-SMALLEST // shown.shape[1]) * shown.shape[1]
     across = min(ACROSS, len(shown))
     rows = -(-len(shown) // across)
@@ -33,10 +31,3 @@ def draw(images: np.ndarray, captions: Sequence[str]) -> bytes:
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
-
-
-def _bytes(images: np.ndarray) -> np.ndarray:
-    if images.dtype == np.uint8:
-        return images
-    low, high = images.min(), images.max()
-    return ((images - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)

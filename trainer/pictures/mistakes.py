@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from input.foundation.text import one_line
 from trainer.findings import Mistake
+from trainer.pictures.pixels import as_bytes
 
 ACROSS = 8  # images in a row
 SMALLEST, LARGEST = 112, 224  # pixels of an image's side: smaller and larger ones are resized
@@ -48,11 +49,7 @@ def draw(images: np.ndarray, mistakes: Sequence[Mistake], classes: Sequence[str]
 
 
 def _tile(pixels: np.ndarray) -> Image.Image:
-    """Of floats the smallest is shown as black and the largest as white."""
-    if pixels.dtype != np.uint8:
-        low, high = pixels.min(), pixels.max()
-        pixels = ((pixels - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
-    image, side = Image.fromarray(pixels), pixels.shape[0]
+    image, side = Image.fromarray(as_bytes(pixels)), pixels.shape[0]
     if side > LARGEST:
         return image.resize((LARGEST, LARGEST), Image.Resampling.BICUBIC)
     times = max(1, round(SMALLEST / side))  # whole pixels, as sharp as they are
