@@ -67,6 +67,7 @@ def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     from scripts.benchmarks.batching import BATCHING_BENCHMARKS
     from scripts.benchmarks.gil import GIL_BENCHMARKS
     from scripts.benchmarks.input import INPUT_BENCHMARKS
+    from scripts.benchmarks.monitoring import MONITORING_BENCHMARKS
     from scripts.benchmarks.reader import READER_BENCHMARKS
     from scripts.benchmarks.receipt import RECEIPT_BENCHMARKS
     from scripts.benchmarks.step import STEP_BENCHMARKS
@@ -82,6 +83,7 @@ def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
         | GIL_BENCHMARKS
         | READER_BENCHMARKS
         | RECEIPT_BENCHMARKS
+        | MONITORING_BENCHMARKS
     )
     return benchmarks[name](config)
 

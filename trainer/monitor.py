@@ -51,9 +51,10 @@ class Monitor:
         self._metrics = folder / run_dir.METRICS_FILE
         self._bad_records: set[int] = set()  # that have been shown
         self._observe = Observer(hook, self.say)
+        self._first_step, self._first_times = first_step, dict[str, float]()
         if chief:
             with run_dir.writing(folder):
-                strange = _rewind(self._metrics, first_step)
+                strange, self._first_times = _rewind(self._metrics, first_step)
             if strange:
                 self.say(
                     f"{self._metrics}: lines that samestep has not written are kept: {strange}"
@@ -140,9 +141,15 @@ class Monitor:
             )
 
     def evaluation(self, state: State, times: Mapping[str, float]) -> None:
-        """The evaluation of a checkpoint, after an epoch; times: since the line before."""
+        """The evaluation of a checkpoint, after an epoch; times: since the line before.
+
+        The line of the one that a launch begins with keeps its times, where there was one: this
+        launch has only read it.
+        """
         if not self._chief or state.evaluation is None:
             return
+        if state.step == self._first_step:
+            times = self._first_times or times
         metrics: dict[str, float | str] = {**_of_evaluation("validation", state.evaluation)}
         epoch = f"epoch {state.step // self._steps_per_epoch}"
         lines = [f"{epoch}: {state.evaluation}"]
@@ -205,24 +212,24 @@ def card(console: Console, title: str, rows: Iterable[tuple[str, str]]) -> None:
     console.print(Panel(table, title=title, title_align="left", expand=False))
 
 
-def _rewind(path: Path, step: int) -> list[int]:
+def _rewind(path: Path, step: int) -> tuple[list[int], dict[str, float]]:
     """Keeps the lines before a step, the training line that ends there, and what is none of ours.
 
     What follows a checkpoint is done again, and so is the line of its evaluation. Only a last line
-    that a kill has cut short goes. Returns the numbers of the lines that are none of ours, from 1.
+    that a kill has cut short goes. Returns the numbers of the lines that are none of ours, from 1,
+    and the times in the line of the evaluation.
     """
-    content, lines = durable.log(path, run_dir.MOST_METRICS, _step_of)
-    kept = [
-        line + b"\n"
-        for line, at in lines
-        if at is None or at < step or (at == step and b'"train/loss"' in line)
-    ]
+    content, lines = durable.log(path, run_dir.MOST_METRICS, parsed)
+    kept, times = [], dict[str, float]()
+    for text, line in lines:
+        if line is None or line["step"] < step or (line["step"] == step and "train/loss" in line):
+            kept.append(text + b"\n")
+        elif line["step"] == step:
+            times = {key: value for key, value in line.items() if _is_time(key, value)}
     if b"".join(kept) != content:
         durable.write(path, b"".join(kept))
-    return [number for number, (_, at) in enumerate(lines, 1) if at is None]
+    return [number for number, (_, line) in enumerate(lines, 1) if line is None], times
 
 
-def _step_of(line: bytes) -> int | None:
-    """The step that a line of metrics speaks of; None where it is no such line."""
-    found = parsed(line)
-    return None if found is None else found["step"]
+def _is_time(key: str, value: Any) -> bool:
+    return key.startswith("time/") and isinstance(value, int | float)

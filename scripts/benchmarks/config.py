@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from input.foundation.settings import AtLeast, check
 from trainer.errors import TrainerError
 
-NAMES: tuple[str, ...] = ("loop", "fit", "exact", "step", "receipt", "batching", "input", "gil")
-NAMES += ("reader", "start", "index", "gpu")
+NAMES: tuple[str, ...] = ("loop", "fit", "exact", "step", "receipt", "monitoring", "batching")
+NAMES += ("input", "gil", "reader", "start", "index", "gpu")
 ON_CPU = NAMES[:-1]
 ON_PHOTOGRAPHS = ("input", "gil")
 
@@ -25,6 +25,7 @@ class BenchmarkConfig:
             "exact",
             "step",
             "receipt",
+            "monitoring",
             "batching",
             "input",
             "gil",
@@ -36,12 +37,13 @@ class BenchmarkConfig:
         "all: all but gpu; loop: the real loop against the traced step alone; fit: the step "
         "against Keras fit; exact: the exact sum against float32 sums on ResNet-50; step: "
         "ResNet-50 in each precision against Keras fit and a bare forward and backward; receipt: "
-        "what --hash_every costs; batching: micro-batches that the pipeline makes against a batch "
-        "that is cut later; input: the pipeline against TensorFlow idioms and decoding alone; gil: "
-        "how long a reading thread holds Python's lock, and what more threads give; reader: "
-        "records in random order against others; start: at step 10**9 against step 0; index: "
-        "memory and time of 10**4 to 10**8 records; gpu: ResNet-50 on the first GPU, the exact sum "
-        "against float32 sums and Keras fit.",
+        "what --hash_every costs; monitoring: what all costs that a run shows and records; "
+        "batching: micro-batches that the pipeline makes against a batch that is cut later; "
+        "input: the pipeline against TensorFlow idioms and decoding alone; gil: how long a "
+        "reading thread holds Python's lock, and what more threads give; reader: records in "
+        "random order against others; start: at step 10**9 against step 0; index: memory and time "
+        "of 10**4 to 10**8 records; gpu: ResNet-50 on the first GPU, the exact sum against "
+        "float32 sums and Keras fit.",
     ] = "all"
     images: Annotated[str, "Folder of JPEG photographs for --what=input and gil."] = ""
     image_size: Annotated[

@@ -83,6 +83,20 @@ def test_what_is_done_again_is_said_once(tmp_path):
     assert steps(tmp_path) == [(10, True), (20, True), (20, False)]
 
 
+def test_an_evaluation_that_a_launch_has_only_read_keeps_its_times(tmp_path):
+    with Monitor(tmp_path, 40, 20, 0) as monitor:
+        monitor.evaluation(GOOD, {"time/evaluating": 3.0, "time/saving": 1.0})
+    written = (tmp_path / "metrics.jsonl").read_bytes()
+    for _ in range(2):
+        with Monitor(tmp_path, 40, 20, 20) as monitor:
+            monitor.evaluation(GOOD, {"time/evaluating": 0.0, "time/saving": 0.0})
+        assert (tmp_path / "metrics.jsonl").read_bytes() == written
+    (tmp_path / "metrics.jsonl").write_bytes(written.replace(b"3.0", b'"long"'))
+    with Monitor(tmp_path, 40, 20, 20) as monitor:
+        monitor.evaluation(GOOD, {"time/evaluating": 0.0})
+    assert b'"time/evaluating"' not in (tmp_path / "metrics.jsonl").read_bytes()
+
+
 # What may stand in metrics.jsonl that samestep has not written there.
 STRANGE = [
     *(b"", b"5", b"{}", b"[]", b"null", b'"step"', b"{", b"\xff\xfe\x00", b'{"step": "x"}'),

@@ -15,6 +15,8 @@ _TAGS = {
     "seconds_per_step": "speed/seconds_per_step",
     "train/skipped_steps": "counts/skipped_steps",
     "train/too_large_steps": "counts/too_large_steps",
+    "run/restarts": "counts/restarts",
+    "run/bad_records": "counts/bad_records",
     "validation/images": "counts/images",
     "validation_of_averages/images": "counts/images",
 }

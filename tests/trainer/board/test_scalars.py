@@ -14,6 +14,7 @@ from trainer.board import scalars
         ("train/skipped_steps", "train", "counts/skipped_steps"),
         ("images_per_second", "train", "speed/images_per_second"),
         ("speed/step_ms_p95", "train", "speed/step_ms_p95"),
+        ("run/restarts", "train", "counts/restarts"),
         ("time/input", "train", "time/input"),
         ("anything", "train", "anything"),
     ],

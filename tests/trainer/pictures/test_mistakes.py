@@ -8,7 +8,7 @@ from PIL import Image
 
 from trainer.findings import Mistake
 from trainer.pictures import mistakes
-from trainer.pictures.mistakes import ACROSS, GAP, LINE
+from trainer.pictures.sheet import ACROSS, GAP, LARGEST, LINE
 
 CLASSES = ("cat", "a dog \n" * 50, "猫")
 
@@ -38,7 +38,7 @@ def test_every_image_stands_at_its_place(count, side, shown):
 def test_large_images_and_floats_are_shown():
     images = np.random.default_rng(0).normal(size=(3, 300, 300, 3)).astype(np.float32)
     drawn = sheet(images)
-    assert drawn.shape[1] == 3 * (mistakes.LARGEST + GAP) + GAP
+    assert drawn.shape[1] == 3 * (LARGEST + GAP) + GAP
     assert drawn[GAP : GAP + 200, GAP : GAP + 200].std() > 10
 
 
