@@ -1,6 +1,7 @@
-"""Makes the pictures of docs/pictures that show TensorBoard and a report: make screenshots.
+"""Makes the pictures of docs/pictures of a run, TensorBoard and a report: make screenshots.
 
-Two runs of the demo's digits, a server of TensorBoard, and Chromium without a window.
+Three runs of the demo's digits, one of them in a terminal, a server of TensorBoard, and Chromium
+without a window.
 """
 
 import shutil
@@ -9,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from docs import terminal
 from scripts import demo
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +18,8 @@ PICTURES = ROOT / "docs" / "pictures"
 TABS = ("scalars", "images", "hparams", "graphs")
 RATES = ("0.001", "0.004")
 WIDTH, HEIGHT, REPORT_HEIGHT = 1400, 1000, 3200  # pixels
+COLUMNS, LINES, LINE_HEIGHT = 112, 42, 20  # of the terminal; pixels
+EPOCH = "epoch 6/10"  # in which it is looked at
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -26,6 +30,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder, "runs")
         records = demo.make_records(Path(folder))
+        command = (*_command("train"), f"--data_dir={records}", f"--run_dir={folder}/terminal")
+        page = Path(folder, "terminal.html")
+        page.write_text(terminal.page(command, EPOCH, COLUMNS, LINES))
+        _shoot(browser, page.as_uri(), "terminal", LINE_HEIGHT * LINES + 32)
         for rate in RATES:
             run = runs / f"learning-rate-{rate}"
             _module("train", f"--data_dir={records}", f"--run_dir={run}", f"--learning_rate={rate}")
@@ -46,7 +54,11 @@ def main() -> None:
 
 
 def _module(name: str, *flags: str) -> None:
-    subprocess.run([sys.executable, "-m", f"scripts.{name}", *flags], cwd=ROOT, check=True)
+    subprocess.run([*_command(name), *flags], cwd=ROOT, check=True)
+
+
+def _command(name: str) -> tuple[str, ...]:
+    return sys.executable, "-m", f"scripts.{name}"
 
 
 def _shoot(browser: str, address: str, name: str, height: int) -> None:

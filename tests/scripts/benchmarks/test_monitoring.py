@@ -1,0 +1,47 @@
+"""The benchmark of what a run shows and records: both of its variants are the same training."""
+
+import json
+
+import numpy as np
+import pytest
+
+from input.arrays import ArrayReader
+from input.splits import TRAIN, VALIDATION
+from scripts.benchmarks import monitoring
+from scripts.benchmarks.config import BenchmarkConfig
+from tests.conftest import THREADS
+from trainer import assembly, run_dir
+from trainer.config import Config
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(assembly, "cores", lambda: THREADS)
+    for name, value in (("SIZE", 8), ("IMAGES", 8), ("EPOCHS", 2)):
+        monkeypatch.setattr(monitoring, name, value)
+
+
+def test_both_train_the_same(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), np.uint8)
+    readers = {split: ArrayReader(pixels, np.arange(200) % 10) for split in (TRAIN, VALIDATION)}
+    found = []
+    for name, train in (("run", monitoring._run), ("alone", monitoring._alone)):
+        settings = {"epochs": 2, "model": "cnn", "image_size": 8, "micro_batch_size": 8}
+        config = Config.of(run_dir=str(tmp_path / name), global_batch_size=8, **settings)
+        assert train(config, readers) > 0
+        newest = run_dir.checkpoints(tmp_path / name)[-1]
+        found.append(json.loads((newest / "state.json").read_text()))
+    assert found[0]["fingerprint"] == found[1]["fingerprint"]
+    assert found[0]["evaluation"] == found[1]["evaluation"]
+
+
+def test_a_row_is_measured():
+    (row,) = monitoring.monitoring_cost(BenchmarkConfig(rounds=1), images=200)
+    assert row.rate > 0
+    assert row.rate_alone / row.rate - 1 == pytest.approx(row.shares[0])
+    assert len(row.cells()) == len(row.columns)
+
+
+def test_the_share_is_of_the_time_without():
+    row = monitoring.Cost("", rate=100.0, rate_alone=102.0, shares=(0.02, 0.0, 0.03))
+    assert row.cells() == ("", "100", "102", "+2.00%", "+0.00%", "+3.00%")
