@@ -19,7 +19,7 @@ from input.order import EvaluationPlan
 from input.reader import Reader
 from input.splits import VALIDATION
 from input.views import micro_batch
-from trainer import assembly, findings, preflight, provenance, run_dir, step, tracing
+from trainer import assembly, findings, iterators, preflight, provenance, run_dir, step, tracing
 from trainer.averages import Averages
 from trainer.checkpoint import Checkpoints
 from trainer.choice import Checkpoint, Weights
@@ -56,12 +56,9 @@ def build_evaluation(
     """
     workers = workers or Workers(strategy)
     plan = EvaluationPlan(config.micro_batch_size, strategy.num_replicas_in_sync, reader.records)
-    iterator = iter(
-        strategy.distribute_datasets_from_function(
-            lambda _: pipeline.evaluate(
-                config, reader, plan, worker=workers.index, worker_count=workers.count
-            )
-        )
+    part = {"worker": workers.index, "worker_count": workers.count}
+    iterator = iterators.distributed(
+        strategy, lambda: pipeline.evaluate(config, reader, plan, **part)
     )
     evaluate = step.build_evaluate(strategy, model)
     records = order.evaluated_records(plan, workers.index, workers.count).ravel()

@@ -17,7 +17,7 @@ from input.native import library
 from input.order import EvaluationPlan
 from input.reader import Reader
 from input.records import RecordError
-from trainer import assembly, evaluate, internals, preflight, provenance, step
+from trainer import assembly, evaluate, internals, iterators, preflight, provenance, step
 from trainer.choice import Checkpoint, Weights
 from trainer.config import Hardware
 from trainer.errors import TrainerError
@@ -68,10 +68,8 @@ class RunPredictor:
         """As Predictor."""
         replicas = self._strategy.num_replicas_in_sync
         plan = EvaluationPlan(self._inputs.micro_batch_size, replicas, reader.records)
-        iterator = iter(
-            self._strategy.distribute_datasets_from_function(
-                lambda _: pipeline.evaluate(self._inputs, reader, plan)
-            )
+        iterator = iterators.distributed(
+            self._strategy, lambda: pipeline.evaluate(self._inputs, reader, plan)
         )
         predict = step.build_predict(self._strategy, self._model)
         for records in order.evaluated_records(plan):

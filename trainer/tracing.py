@@ -13,7 +13,7 @@ from input.order import Plan
 from input.splits import TRAIN
 from input.witness import Witness
 from models.inspection import assigned_variables
-from trainer import calendar, crosscheck, internals, optimizers, rates, step
+from trainer import calendar, crosscheck, internals, iterators, optimizers, rates, step
 from trainer.assembly import Job
 from trainer.averages import Averages
 from trainer.config import Config, ResolvedConfig
@@ -161,7 +161,7 @@ def comparison(job: Job, training: Training) -> Callable[[int], None]:
         for worker in range(workers.count)
         for device in job.devices
     ]
-    iterators: list[Iterator[Any]] = []
+    made: list[Iterator[Any]] = []  # by the first call
 
     def batches(first_step: int) -> tf.data.Dataset:
         return pipeline.compared(
@@ -175,12 +175,11 @@ def comparison(job: Job, training: Training) -> Callable[[int], None]:
         )
 
     def compare(step: int) -> None:
-        if not iterators:
-            distribute = job.strategy.distribute_datasets_from_function
-            iterators.append(iter(distribute(lambda _: batches(step))))
+        if not made:
+            made.append(iterators.distributed(job.strategy, lambda: batches(step)))
         number = order.compared_micro_batch(step, plan, run.seed)
         found = compare_replicas(
-            iterators[0], tf.constant(step, tf.int64), tf.constant(number, tf.int64)
+            made[0], tf.constant(step, tf.int64), tf.constant(number, tf.int64)
         )
         crosscheck.judge(found.numpy(), names, step)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainer import internals
+from trainer import internals, iterators
 
 _TAG = "wait"
 _NUMBERS = count()
@@ -32,12 +32,11 @@ class Waits:
         self, strategy: tf.distribute.Strategy, batches: Callable[[], tf.data.Dataset]
     ) -> Iterator[Any]:
         """A distributed iterator over a worker's micro-batches, whose waits are timed from now."""
-        distribute = strategy.distribute_datasets_from_function
         self.exact = all("CPU" in device for device in strategy.extended.worker_devices)
-        if not self.exact:  # the operation that takes the time has no kernel for GPUs
-            return iter(distribute(lambda _: self._timed(batches())))
-        with internals.changing_device_datasets(self._timed):
-            return iter(distribute(lambda _: batches()))
+        if self.exact:
+            return iterators.distributed(strategy, batches, self._timed)
+        # The operation that takes the time has no kernel for GPUs.
+        return iterators.distributed(strategy, lambda: self._timed(batches()))
 
     @property
     def seconds(self) -> float:

@@ -12,7 +12,7 @@ a step's images become micro-batches is another one:
 - arrays in the loop: no input pipeline; a Python loop cuts each part out of NumPy arrays.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -38,6 +38,7 @@ from scripts.benchmarks.step import (
     timed,
     tiny,
 )
+from trainer import iterators
 
 # More than any pipeline keeps ready, in its elements: taken before the clock starts.
 IN_STOCK = 2 * (pipeline.PARALLEL + pipeline.READY)
@@ -96,7 +97,7 @@ class Case:
     def ways(self, build: Callable[[], keras.Model]) -> dict[str, Steps]:
         """Each with a model of its own."""
         train, _ = self._setup.step(build)
-        own = iter(self._micro_batches())
+        own = self._micro_batches()
         return {
             "pipeline": self.in_the_pipeline(Summing(self._setup, build)),
             "slices in the loop": self.in_the_loop(Summing(self._setup, build)),
@@ -106,7 +107,7 @@ class Case:
         }
 
     def in_the_pipeline(self, model: "Summing") -> Steps:
-        iterator = iter(self._micro_batches())
+        iterator = self._micro_batches()
 
         @tf.function
         def make(steps: tf.Tensor) -> None:
@@ -191,9 +192,10 @@ class Case:
 
         return make
 
-    def _micro_batches(self) -> Any:
-        return self._strategy.distribute_datasets_from_function(
-            lambda _: pipeline.train(self._setup.inputs, self._reader, self._plan, seed=SEED)
+    def _micro_batches(self) -> Iterator[Any]:
+        return iterators.distributed(
+            self._strategy,
+            lambda: pipeline.train(self._setup.inputs, self._reader, self._plan, seed=SEED),
         )
 
     def _global_batches(self) -> Any:

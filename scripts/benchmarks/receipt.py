@@ -20,7 +20,7 @@ from models.build import build_model
 from models.config import ModelConfig
 from scripts.benchmarks.comparison import Benchmark, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
-from trainer import calendar, optimizers, receipt, recipe, recording, step, tracing
+from trainer import calendar, iterators, optimizers, receipt, recipe, recording, step, tracing
 from trainer.config import RunConfig
 from trainer.micro_batch import MicroBatch
 from trainer.recipe import OptimizerConfig
@@ -133,9 +133,8 @@ def _variant(
         optimizers.build_schedule(resolved, plan.steps_per_epoch, epochs=1),
         hashing=None if due is None else step.Hashing(due),
     )
-    distribute = devices.distribute_datasets_from_function
     dataset = partial(pipeline.train, config, reader, plan, seed=0, witness=witness)
-    iterator = iter(distribute(lambda _: dataset()))
+    iterator = iterators.distributed(devices, dataset)
     numbers = count()
 
     def run() -> float:

@@ -22,7 +22,7 @@ from models.inspection import assigned_variables
 from models.layers import FusedBatchNorm, Pixels
 from scripts.benchmarks.comparison import Benchmark, Comparison, compare, measure_in_turn
 from scripts.benchmarks.config import BenchmarkConfig
-from trainer import loop, optimizers, recipe, step
+from trainer import iterators, loop, optimizers, recipe, step
 from trainer.errors import TrainerError
 from trainer.ledger import Ledger
 from trainer.micro_batch import MicroBatch
@@ -203,8 +203,7 @@ class Setup:
             reduction=reduction,
         )
         train = step.build_train(self.strategy, micro_batch, optimizer, self.schedule)
-        distribute = self.strategy.distribute_datasets_from_function
-        return train, iter(distribute(lambda _: self.dataset()))
+        return train, iterators.distributed(self.strategy, self.dataset)
 
 
 def call(train: step.Train, iterator: Iterator[Any], steps: int) -> Callable[[], None]:

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from input import pipeline
-from trainer import tracing
+from trainer import iterators, tracing
 from trainer.assembly import Job
 from trainer.checks.finding import Finding
 from trainer.tracing import Training
@@ -81,11 +81,7 @@ def _longest(job: Job, seconds: float) -> float:
 def _ready_images(job: Job, training: Training) -> Iterator[Any]:
     """Micro-batches of the pipeline's shapes and types that cost nothing to make."""
     one = next(iter(tracing.dataset(job, training.plan)))
-
-    def always(_: tf.distribute.InputContext) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensors(one).repeat()
-
-    return iter(job.strategy.distribute_datasets_from_function(always))
+    return iterators.distributed(job.strategy, lambda: tf.data.Dataset.from_tensors(one).repeat())
 
 
 def _timed(training: Training, iterator: Iterator[Any], steps: int) -> float:
