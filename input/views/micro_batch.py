@@ -93,14 +93,13 @@ def evaluation_views(config: ResolvedInput, reader: Reader | ViewReader, slots: 
 
 
 def seen(config: ResolvedInput, reader: Reader, indices: np.ndarray) -> np.ndarray:
-    """What an evaluation shows of some records, outside of any graph: [n, S, S, 3]."""
+    """What an evaluation shows of some records: [n, S, S, 3]."""
     uniforms = evaluation_uniforms(indices)
     if config.decoder == library.NATIVE and fits(reader):
         views = ViewReader(reader, config.image_size, antialias=config.antialias, threads=1)
         return views.read(indices, uniforms, partial(evaluation_windows, config)).images
-    pixels: np.ndarray = evaluation_views(
-        config, reader, read_slots(reader, indices, uniforms)
-    ).numpy()
+    views = tf.function(partial(evaluation_views, config, reader), autograph=False)
+    pixels: np.ndarray = views(read_slots(reader, indices, uniforms)).numpy()
     return pixels
 
 

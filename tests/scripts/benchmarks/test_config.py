@@ -9,6 +9,7 @@ from scripts.benchmarks.batching import BATCHING_BENCHMARKS
 from scripts.benchmarks.config import NAMES, BenchmarkConfig
 from scripts.benchmarks.gil import GIL_BENCHMARKS
 from scripts.benchmarks.input import INPUT_BENCHMARKS
+from scripts.benchmarks.monitoring import MONITORING_BENCHMARKS
 from scripts.benchmarks.reader import READER_BENCHMARKS
 from scripts.benchmarks.receipt import RECEIPT_BENCHMARKS
 from scripts.benchmarks.step import STEP_BENCHMARKS
@@ -25,6 +26,7 @@ def test_each_name_is_a_choice_and_one_benchmark():
         *GIL_BENCHMARKS,
         *READER_BENCHMARKS,
         *RECEIPT_BENCHMARKS,
+        *MONITORING_BENCHMARKS,
     ]
     assert sorted(tables) == sorted(NAMES)
     for name in NAMES:

@@ -17,28 +17,31 @@ from trainer.config import Config
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(assembly, "cores", lambda: THREADS)
-    for name, value in (("SIZE", 8), ("IMAGES", 8), ("EPOCHS", 2)):
-        monkeypatch.setattr(monitoring, name, value)
+    for name in ("SIZE", "IMAGES"):
+        monkeypatch.setattr(monitoring, name, 8)
 
 
 def test_both_train_the_same(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), np.uint8)
     readers = {split: ArrayReader(pixels, np.arange(200) % 10) for split in (TRAIN, VALIDATION)}
-    found = []
-    for name, train in (("run", monitoring._run), ("alone", monitoring._alone)):
-        settings = {"epochs": 2, "model": "cnn", "image_size": 8, "micro_batch_size": 8}
-        config = Config.of(run_dir=str(tmp_path / name), global_batch_size=8, **settings)
-        assert train(config, readers) > 0
-        newest = run_dir.checkpoints(tmp_path / name)[-1]
-        found.append(json.loads((newest / "state.json").read_text()))
+    settings = {"epochs": 2, "model": "cnn", "image_size": 8}
+    settings |= {"global_batch_size": 8, "micro_batch_size": 8}
+    folders = [tmp_path / "run", tmp_path / "alone"]
+    both = (Config.of(run_dir=str(folder), **settings) for folder in folders)
+    for seconds in monitoring.in_turn(*both, readers):
+        assert len(seconds) == 2
+        assert all(each > 0 for each in seconds)
+    newest = [run_dir.checkpoints(folder)[-1] for folder in folders]
+    found = [json.loads((each / "state.json").read_text()) for each in newest]
     assert found[0]["fingerprint"] == found[1]["fingerprint"]
     assert found[0]["evaluation"] == found[1]["evaluation"]
 
 
 def test_a_row_is_measured():
-    (row,) = monitoring.monitoring_cost(BenchmarkConfig(rounds=1), images=200)
+    (row,) = monitoring.monitoring_cost(BenchmarkConfig(rounds=2), images=200)
     assert row.rate > 0
-    assert row.rate_alone / row.rate - 1 == pytest.approx(row.shares[0])
+    assert row.rate_alone > 0
+    assert len(row.shares) == 2
     assert len(row.cells()) == len(row.columns)
 
 
