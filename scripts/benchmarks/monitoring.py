@@ -1,6 +1,7 @@
 """What a run shows and records costs: all of it, against the same training without it."""
 
 import io
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -51,10 +52,11 @@ class Cost:
 def monitoring_cost(config: BenchmarkConfig, images: int = 20_000) -> list[Cost]:
     """cnn on 28 pixels, on one CPU: the smaller the step, the more the rest shows.
 
-    Two trainings take turns, an epoch each, as many as there are rounds. Both validate after it and
-    save a checkpoint. The run as users have it also writes metrics, events, pictures, findings,
-    receipt and cards, takes the time of everything, and heeds signals, stalls and other workers.
-    The clocks start after the first line of metrics, behind all tracing, and include the end.
+    Two trainings take turns after each line of metrics, for as many epochs as there are rounds.
+    Both validate after each and save a checkpoint. The run as users have it also writes metrics,
+    events, pictures, findings, receipt and cards, takes the time of everything, and heeds signals,
+    stalls and other workers. The clocks start after the first line, behind all tracing, and include
+    the end.
     """
     generator = np.random.default_rng(0)
     readers = {}
@@ -83,32 +85,36 @@ def monitoring_cost(config: BenchmarkConfig, images: int = 20_000) -> list[Cost]
 def in_turn(
     run: Config, alone: Config, readers: Mapping[str, ArrayReader]
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each epoch: of a run, and of the same training alone, between its epochs."""
-    found: tuple[list[float], list[float]] = ([], [])
-    epochs = _alone(alone, readers)
+    """Seconds of each epoch: of a run, and of the same training alone.
+
+    The second does after each of the first's lines of metrics what is behind that line.
+    """
+    seconds, seconds_alone = [0.0] * run.run.epochs, [0.0] * run.run.epochs
+    parts = _alone(alone, readers)
     since = 0.0
 
     def turn(line: Mapping[str, Any]) -> None:
         nonlocal since
-        if not since:
-            next(epochs)
-        elif "validation/loss" in line:
-            found[0].append(time.perf_counter() - since)
-            found[1].append(next(epochs))
+        epoch = math.ceil(line["epoch"]) - 1
+        if since:
+            seconds[epoch] += time.perf_counter() - since
+            begin = time.perf_counter()
+            next(parts)
+            seconds_alone[epoch] += time.perf_counter() - begin
         else:
-            return
+            next(parts)
         since = time.perf_counter()
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         loop.fit(run, Hardware(virtual_cpus=1), readers, hook=turn)
-    found[0][-1] += time.perf_counter() - since
-    return found
+    seconds[-1] += time.perf_counter() - since
+    return seconds, seconds_alone
 
 
-def _alone(config: Config, readers: Mapping[str, ArrayReader]) -> Iterator[float]:
+def _alone(config: Config, readers: Mapping[str, ArrayReader]) -> Iterator[None]:
     """Steps, evaluations and checkpoints of the run, in calls as long, and nothing else.
 
-    Yields 0 after the first line's steps, then the seconds of each epoch from there.
+    Yields where the run has a line of metrics.
     """
     run = replace(config.run, hash_every=0)
     job = assembly.begin(replace(config, run=run), Hardware(virtual_cpus=1), arrays=readers)
@@ -122,22 +128,19 @@ def _alone(config: Config, readers: Mapping[str, ArrayReader]) -> Iterator[float
         job.strategy, job.model, job.config.input, job.readers[VALIDATION]
     )
     iterator = tracing.micro_batches(job, plan, 0)
-    done, state, since = 0, None, 0.0
+    done, state = 0, None
     total = plan.steps_per_epoch * run.epochs
     while done < total:
         end = calendar.next_stop(done, total, run.log_every_steps, plan.steps_per_epoch)
         steps = tf.constant(end - done, tf.int64)
         training.train(iterator, tf.constant(done, tf.int64), steps).loss.numpy()
         done = end
-        if not since:
-            yield 0.0
-            since = time.perf_counter()
+        yield
         if done % plan.steps_per_epoch == 0:
             state = chief.save(checkpoints, done, job, state)
             state, _ = evaluate.evaluated(state, evaluation, None)
             checkpoints.note(state)
-            yield time.perf_counter() - since
-            since = time.perf_counter()
+            yield
 
 
 MONITORING_BENCHMARKS: dict[str, Benchmark] = {"monitoring": monitoring_cost}
