@@ -4,9 +4,10 @@ import io
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from scripts.benchmarks.comparison import Benchmark
 from scripts.benchmarks.config import BenchmarkConfig
 from trainer import assembly, calendar, chief, evaluate, loop, run_dir, tracing
 from trainer.checkpoint import Checkpoints
-from trainer.config import Config, Hardware, RunConfig
+from trainer.config import Config, Hardware
 
 CLASSES, SIZE, IMAGES = 10, 28, 128  # a step
 VALIDATED = 0.1  # of the training images
@@ -49,6 +50,19 @@ class Cost:
         )
 
 
+@dataclass(frozen=True)
+class Part:
+    """What lies between two lines of metrics."""
+
+    epoch: int  # from 1
+    steps: int
+    of_steps: (
+        bool  # and of nothing else: neither a checkpoint nor an evaluation nor an epoch's start
+    )
+    seconds: float
+    seconds_alone: float
+
+
 def monitoring_cost(config: BenchmarkConfig, images: int = 20_000) -> list[Cost]:
     """cnn on 28 pixels, on one CPU: the smaller the step, the more the rest shows.
 
@@ -69,46 +83,57 @@ def monitoring_cost(config: BenchmarkConfig, images: int = 20_000) -> list[Cost]
             Config.of(run_dir=folder, epochs=config.rounds, **settings)
             for folder in (first, second)
         )
-        seconds, seconds_alone = in_turn(run, alone, readers)
-    trained = (images // IMAGES * config.rounds - RunConfig.log_every_steps) * IMAGES
-    pairs = zip(seconds, seconds_alone, strict=True)
-    return [
-        Cost(
-            f"cnn, {SIZE} px, {IMAGES} images a step, {config.rounds} epochs of {images:,}",
-            rate=trained / sum(seconds),
-            rate_alone=trained / sum(seconds_alone),
-            shares=tuple(one / other - 1 for one, other in pairs),
-        )
-    ]
+        parts = in_turn(run, alone, readers)
+    title = f"cnn, {SIZE} px, {IMAGES} images a step, {config.rounds} epochs of {images:,}"
+    steps = [part for part in parts if part.of_steps]
+    return [_cost(f"{title}: its steps", steps), _cost(f"{title}: all of it", parts)]
 
 
-def in_turn(
-    run: Config, alone: Config, readers: Mapping[str, ArrayReader]
-) -> tuple[list[float], list[float]]:
-    """Seconds of each epoch: of a run, and of the same training alone.
+def _cost(what: str, parts: Sequence[Part]) -> Cost:
+    images = IMAGES * sum(part.steps for part in parts)
+    by_epoch = [list(same) for _, same in groupby(parts, key=lambda part: part.epoch)]
+    return Cost(
+        what,
+        rate=images / _seconds(parts),
+        rate_alone=images / _seconds_alone(parts),
+        shares=tuple(_seconds(each) / _seconds_alone(each) - 1 for each in by_epoch),
+    )
 
-    The second does after each of the first's lines of metrics what is behind that line.
-    """
-    seconds, seconds_alone = [0.0] * run.run.epochs, [0.0] * run.run.epochs
-    parts = _alone(alone, readers)
-    since = 0.0
+
+def _seconds(parts: Iterable[Part]) -> float:
+    return sum(part.seconds for part in parts)
+
+
+def _seconds_alone(parts: Iterable[Part]) -> float:
+    return sum(part.seconds_alone for part in parts)
+
+
+def in_turn(run: Config, alone: Config, readers: Mapping[str, ArrayReader]) -> list[Part]:
+    """A run, and after each of its lines of metrics the same part of the training alone."""
+    rest = _alone(alone, readers)
+    found: list[Part] = []
+    since, done, evaluated = 0.0, 0, False
 
     def turn(line: Mapping[str, Any]) -> None:
-        nonlocal since
-        epoch = math.ceil(line["epoch"]) - 1
-        if since:
-            seconds[epoch] += time.perf_counter() - since
-            begin = time.perf_counter()
-            next(parts)
-            seconds_alone[epoch] += time.perf_counter() - begin
-        else:
-            next(parts)
+        nonlocal since, done, evaluated
+        seconds, begin = time.perf_counter() - since, time.perf_counter()
+        next(rest)
+        part = Part(
+            epoch=math.ceil(line["epoch"]),
+            steps=line["step"] - done,
+            of_steps=not evaluated and "train/loss" in line,
+            seconds=seconds,
+            seconds_alone=time.perf_counter() - begin,
+        )
+        if since:  # else the first line, which all tracing is behind
+            found.append(part)
+        done, evaluated = line["step"], "train/loss" not in line
         since = time.perf_counter()
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         loop.fit(run, Hardware(virtual_cpus=1), readers, hook=turn)
-    seconds[-1] += time.perf_counter() - since
-    return seconds, seconds_alone
+    end = time.perf_counter() - since
+    return [*found[:-1], replace(found[-1], seconds=found[-1].seconds + end)]
 
 
 def _alone(config: Config, readers: Mapping[str, ArrayReader]) -> Iterator[None]:

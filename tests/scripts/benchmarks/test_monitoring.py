@@ -28,9 +28,12 @@ def test_both_train_the_same(tmp_path):
     settings |= {"global_batch_size": 8, "micro_batch_size": 8}
     folders = [tmp_path / "run", tmp_path / "alone"]
     both = (Config.of(run_dir=str(folder), **settings) for folder in folders)
-    for seconds in monitoring.in_turn(*both, readers):
-        assert len(seconds) == 2
-        assert all(each > 0 for each in seconds)
+    parts = monitoring.in_turn(*both, readers)
+    assert [(part.epoch, part.steps, part.of_steps) for part in parts] == [
+        *((1, 5, True), (1, 0, False)),  # 25 steps, of which 20 are before the clock; evaluation
+        *((2, 15, False), (2, 10, True), (2, 0, False)),
+    ]
+    assert all(part.seconds > 0 and part.seconds_alone > 0 for part in parts)
     newest = [run_dir.checkpoints(folder)[-1] for folder in folders]
     found = [json.loads((each / "state.json").read_text()) for each in newest]
     assert found[0]["fingerprint"] == found[1]["fingerprint"]
@@ -38,11 +41,11 @@ def test_both_train_the_same(tmp_path):
 
 
 def test_a_row_is_measured():
-    (row,) = monitoring.monitoring_cost(BenchmarkConfig(rounds=2), images=200)
-    assert row.rate > 0
-    assert row.rate_alone > 0
-    assert len(row.shares) == 2
-    assert len(row.cells()) == len(row.columns)
+    for row in monitoring.monitoring_cost(BenchmarkConfig(rounds=2), images=200):
+        assert row.rate > 0
+        assert row.rate_alone > 0
+        assert len(row.shares) == 2
+        assert len(row.cells()) == len(row.columns)
 
 
 def test_the_share_is_of_the_time_without():
