@@ -60,7 +60,8 @@ LEAF_IMPORTS = {
     "trainer.metrics": {"trainer.run_dir"},
     "trainer.totals": {"trainer.launches", "trainer.ledger", "trainer.metrics"},
     "trainer.rows": {"trainer.step"},
-    "trainer.waits": {"trainer.internals"},
+    "trainer.waits": {"trainer.internals", "trainer.iterators"},
+    "trainer.iterators": {"trainer.internals"},
     "trainer.command": {"trainer.config"},
     "trainer.monitor": {
         *("trainer.board.", "trainer.hooks", "trainer.ledger", "trainer.metrics"),
