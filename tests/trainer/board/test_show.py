@@ -14,6 +14,7 @@ from tests.trainer.board.conftest import accumulated, steps, watched
 from trainer import loop
 from trainer.board import scalars, show
 from trainer.config import Hardware
+from trainer.pictures.sheet import GAP, LINE
 
 
 def lines(run_dir) -> list[dict]:
@@ -65,7 +66,7 @@ def test_the_first_images_of_the_first_epochs(server):
     found = server.get("images/images", run="first/train", tag="images/micro_batch", sample="0")
     assert [each["step"] for each in found] == [1, 6, 11]
     first, later = (picture(server, "first/train", "images/micro_batch", i) for i in (0, 1))
-    assert first.format == "PNG" and first.size == (8 * 100, 114)
+    assert first.format == "PNG" and first.size == (8 * (112 + GAP) + GAP, 112 + LINE + 2 * GAP)
     assert first.tobytes() != later.tobytes()
 
 
