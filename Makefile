@@ -29,8 +29,9 @@ test-matrix: $(VENV)/installed  ## Models, optimizers, precisions, devices, work
 test-applications: $(VENV)/installed  ## All of keras.applications: an hour; docs/reliability.md.
 	$(in_venv) -m pytest -m applications tests/models/test_applications.py --applications-table=docs/reliability.md
 
-test-kill: $(VENV)/installed  ## 22 kills of the workers of 7 runs: ten minutes; docs/reliability.md.
-	$(in_venv) -m pytest -m kill -n 0 tests/trainer/workers/test_kills.py --kill-table=docs/reliability.md
+test-kill: $(VENV)/installed  ## 30 kills of 8 runs, most of them of workers: a quarter of an hour.
+	$(in_venv) -m pytest -m kill -n 0 tests/trainer/test_resume.py tests/trainer/workers/test_kills.py \
+	  --kill-table=docs/reliability.md
 
 test-attack: $(VENV)/installed  ## 200 SIGKILLs, full disks, lost networks, changed bytes: half an hour.
 	$(in_venv) -m pytest -m attack --dist load tests/test_attack.py tests/test_byte_fuzz.py \

@@ -22,8 +22,11 @@ def test_the_page_and_the_json_say_what_the_tables_say(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("images", "measured"),
     [
-        ("", "loop fit exact step receipt batching reader start index"),
-        ("photographs", "loop fit exact step receipt batching input gil reader start index"),
+        ("", "loop fit exact step receipt monitoring batching reader start index"),
+        (
+            "photographs",
+            "loop fit exact step receipt monitoring batching input gil reader start index",
+        ),
     ],
 )
 def test_all_benchmarks_are_those_that_have_what_they_need(

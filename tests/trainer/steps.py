@@ -10,7 +10,7 @@ from models.build import build_model
 from models.config import ModelConfig
 from models.layers import Pixels
 from tests.conftest import CLASSES
-from trainer import optimizers, recipe, step, tracing
+from trainer import iterators, optimizers, recipe, step, tracing
 from trainer.averages import Averages
 from trainer.loss_scale import LossScale
 from trainer.micro_batch import MicroBatch
@@ -84,10 +84,8 @@ class Training:
             rate_scales=rate_scales,
             hashing=hashing,
         )
-        self.iterator = iter(
-            strategy.distribute_datasets_from_function(
-                lambda _: pipeline.train(inputs, reader, self.plan, seed=5)
-            )
+        self.iterator = iterators.distributed(
+            strategy, lambda: pipeline.train(inputs, reader, self.plan, seed=5)
         )
 
     def run(self, first: int, steps: int) -> step.History:

@@ -12,7 +12,7 @@ from models.config import ModelConfig
 from models.layers import Pixels
 from tests.conftest import CLASSES, error
 from tests.trainer.steps import Training, plain
-from trainer import audit, evaluate, optimizers, step, tracing
+from trainer import audit, evaluate, iterators, optimizers, step, tracing
 from trainer.audit import AuditError
 from trainer.micro_batch import MicroBatch
 
@@ -37,7 +37,7 @@ def audited(strategy, build, size=SIZE):
     schedule = optimizers.build_schedule(plain(), 10, 1)
     train = step.build_train(strategy, micro_batch, optimizer, schedule)
     dataset = synthetic.train(plan, size, len(CLASSES))
-    iterator = iter(strategy.distribute_datasets_from_function(lambda _: dataset))
+    iterator = iterators.distributed(strategy, lambda: dataset)
     zero = tf.constant(0, tf.int64)
     return audit.audit(train.get_concrete_function(iterator, zero, zero), model)
 
@@ -445,10 +445,8 @@ def test_evaluation_passes_too(strategies, reader, replicas):
     with strategy.scope():
         model = shipped("cnn", SIZE)()
     plan = order.EvaluationPlan(M, replicas, reader.records)
-    iterator = iter(
-        strategy.distribute_datasets_from_function(
-            lambda _: evaluate.pipeline.evaluate(inputs, reader, plan)
-        )
+    iterator = iterators.distributed(
+        strategy, lambda: evaluate.pipeline.evaluate(inputs, reader, plan)
     )
     trace = step.build_evaluate(strategy, model).get_concrete_function(
         iterator, tf.constant(1, tf.int64)

@@ -15,7 +15,7 @@ from models.layers import FusedBatchNorm, Pixels
 from tests.conftest import error
 from tests.trainer.conftest import HARDWARE, settings
 from tests.trainer.steps import INPUT, OPTIMIZERS, Training, assert_same
-from trainer import assembly, crosscheck, loop
+from trainer import assembly, crosscheck, iterators, loop
 from trainer.config import Hardware
 
 DEVICES = [f"GPU:{i}" for i in range(4)]
@@ -69,13 +69,12 @@ def compared(training: Training, reader, step: int) -> np.ndarray:
     batches = pipeline.compared(
         INPUT, reader, training.plan, seed=5, first_step=step, every_steps=7
     )
-    iterator = iter(training.strategy.distribute_datasets_from_function(lambda _: batches))
+    iterator = iterators.distributed(training.strategy, lambda: batches)
     number = order.compared_micro_batch(step, training.plan, seed=5)
     return check(iterator, tf.constant(step, tf.int64), tf.constant(number, tf.int64)).numpy()
 
 
-@pytest.mark.parametrize("reduction", ["exact", "fast"])
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize(("replicas", "reduction"), [(2, "fast"), (4, "exact")])
 def test_a_flipped_bit_is_found_and_nothing_is_changed(strategies, reader, replicas, reduction):
     training = Training(
         strategies[replicas], reader, model, OPTIMIZERS["adamw"], reduction=reduction

@@ -11,6 +11,7 @@ from input import order, pipeline
 from models.layers import Pixels
 from tests.conftest import CLASSES
 from tests.trainer.steps import INPUT, Training, assert_same, plain, plain_model
+from trainer import iterators
 from trainer.errors import TrainerError
 
 
@@ -71,9 +72,7 @@ def test_losses_that_layers_add_count_once_a_step(strategies, reader, spoiled):
         order_drawn = np.arange(4).reshape(replicas, -1).T.reshape(-1)
         drawn = tuple(column[order_drawn] for column in (image, label, weight))
         dataset = tf.data.Dataset.from_tensor_slices(drawn).repeat()
-        training.iterator = iter(
-            strategy.distribute_datasets_from_function(lambda _, dataset=dataset: dataset)
-        )
+        training.iterator = iterators.distributed(strategy, lambda dataset=dataset: dataset)
         history = training.run(0, 1)
         assert history.applied.all()
         assert history.images[0] == 32 - len(spoiled)

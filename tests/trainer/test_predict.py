@@ -14,7 +14,7 @@ from input.prepare.conversion import Conversion
 from input.prepare.files import FileReader
 from input.reader import RecordReader
 from tests.conftest import CLASSES, encoded, error, rewrite
-from trainer import evaluate, predict, run_dir, step
+from trainer import evaluate, iterators, predict, run_dir, step
 from trainer.config import Hardware
 from trainer.export import export_run
 from trainer.predict import ExportPredictor, RunPredictor
@@ -48,11 +48,7 @@ def evaluated(finished, data_dir, strategies, predictor) -> step.Evaluation:
     definition = run_dir.load(finished.run_dir)
     config, reader = definition.config.input, RecordReader(Manifest.load(data_dir / "validation"))
     plan = EvaluationPlan(config.micro_batch_size, 2, reader.records)
-    iterator = iter(
-        strategies[2].distribute_datasets_from_function(
-            lambda _: pipeline.evaluate(config, reader, plan)
-        )
-    )
+    iterator = iterators.distributed(strategies[2], lambda: pipeline.evaluate(config, reader, plan))
     _, _, model = predict.assembly.network(definition, Hardware(virtual_cpus=2))
     evaluate.restore(finished.run_dir, definition, model, strategies[2], "latest", "auto")
     found = step.build_evaluate(strategies[2], model)(iterator, tf.constant(plan.draws, tf.int64))

@@ -121,6 +121,7 @@ def disturb(data_dir, folder: Path, moments, cpus) -> tuple[list[tuple[int, str]
     return left(folder / "run")
 
 
+@pytest.mark.kill
 def test_eight_kills(undisturbed, data_dir, tmp_path):
     choose = random.Random(SEED)
     print(f"seed {SEED}")
@@ -133,5 +134,8 @@ def test_eight_kills(undisturbed, data_dir, tmp_path):
 
 def test_other_hardware_after_each_kill(undisturbed, data_dir, tmp_path):
     choose = random.Random(SEED + 1)
-    moments = [stepping(choose.randrange(10, 60)), saving(choose.randrange(70, 140))]
-    assert disturb(data_dir, tmp_path, moments, [4, 2, 1]) == undisturbed
+    moments = [
+        *(stepping(choose.randrange(10, 60)), saving(choose.randrange(70, 120))),
+        evaluating(choose.randrange(130, 160)),
+    ]
+    assert disturb(data_dir, tmp_path, moments, [4, 2, 1, 2]) == undisturbed
