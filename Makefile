@@ -58,7 +58,7 @@ test-crash: $(VENV)/installed  ## Every save interrupted at each system call; do
 	$(in_venv) -m pytest -n 0 tests/test_crashes.py --crash-table=docs/reliability.md
 
 docs: $(VENV)/installed  ## Run every command and example of README and docs: ten minutes.
-	$(in_venv) -m pytest -m docs --dist loadgroup tests/scripts
+	$(in_venv) -m pytest -m docs tests/scripts
 
 screenshots: $(VENV)/installed  ## The documents' pictures of TensorBoard and a report; needs Chromium.
 	$(in_venv) -m docs.screenshots

@@ -2,10 +2,14 @@
 
 import configparser
 import os
+import re
 import subprocess
 import sys
 
+import pytest
 from absl.flags import FlagValues
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from scripts import flags
 from tests.conftest import ROOT
@@ -24,6 +28,19 @@ finally:
     print(json.dumps([defined, booleans, loaded]), file=sys.stderr)
     from absl import app, logging  # TensorFlow loads them: one of our flags may be theirs
 """
+
+
+class ByPage(LoadFileScheduling):
+    """A page of the documents goes to one process, which runs its blocks in their order."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        page = re.search(r"\[(\S+\.md):\d+\]$", nodeid)
+        return page[1] if page else super()._split_scope(nodeid)
+
+
+# Not xdist_group: xdist 3.8 marks tests for it in a way that pytest 9.2 does not see.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByPage | None:
+    return ByPage(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def console_scripts() -> dict[str, str]:

@@ -30,12 +30,11 @@ IMAGES_PER_CLASS = 60
 
 
 def cases() -> Iterator[object]:
-    """A test for each block; those of one page go to one process of pytest-xdist."""
+    """A test for each block; those of one page go to one process, see conftest.ByPage."""
     for page in PAGES:
         for block in blocks(page):
             if block.language in RUN:
-                group = pytest.mark.xdist_group(page.name)
-                yield pytest.param(block, id=block.where, marks=[pytest.mark.docs, group])
+                yield pytest.param(block, id=block.where, marks=pytest.mark.docs)
 
 
 class Place(NamedTuple):

@@ -90,7 +90,6 @@ def place(tmp_path_factory) -> Place:
 
 
 @pytest.mark.docs
-@pytest.mark.xdist_group("troubleshooting.md")
 @pytest.mark.parametrize("message", PROVOKED)
 def test_a_command_ends_with_the_message(message, place):
     output = place.run(PROVOKED[message], code=2)
