@@ -18,7 +18,8 @@ PICTURES = ROOT / "docs" / "pictures"
 TABS = ("scalars", "images", "hparams", "graphs")
 RATES = ("0.001", "0.004")
 WIDTH, HEIGHT, REPORT_HEIGHT = 1400, 1000, 3200  # pixels
-COLUMNS, LINES, LINE_HEIGHT = 112, 42, 20  # of the terminal; pixels
+COLUMNS, LINES = 112, 26  # of the terminal
+TERMINAL_WIDTH, LINE_HEIGHT = 1120, 20  # pixels
 EPOCH = "epoch 6/10"  # in which it is looked at
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
@@ -33,7 +34,7 @@ def main() -> None:
         command = (*_command("train"), f"--data_dir={records}", f"--run_dir={folder}/terminal")
         page = Path(folder, "terminal.html")
         page.write_text(terminal.page(command, EPOCH, COLUMNS, LINES))
-        _shoot(browser, page.as_uri(), "terminal", LINE_HEIGHT * LINES + 32)
+        _shoot(browser, page.as_uri(), "terminal", LINE_HEIGHT * LINES + 32, TERMINAL_WIDTH)
         for rate in RATES:
             run = runs / f"learning-rate-{rate}"
             _module("train", f"--data_dir={records}", f"--run_dir={run}", f"--learning_rate={rate}")
@@ -61,11 +62,11 @@ def _command(name: str) -> tuple[str, ...]:
     return sys.executable, "-m", f"scripts.{name}"
 
 
-def _shoot(browser: str, address: str, name: str, height: int) -> None:
+def _shoot(browser: str, address: str, name: str, height: int, width: int = WIDTH) -> None:
     """What a window of the browser shows once its page has loaded what it asks for."""
     path = PICTURES / f"{name}.png"
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
-    size = (f"--window-size={WIDTH},{height}", "--virtual-time-budget=30000")
+    size = (f"--window-size={width},{height}", "--virtual-time-budget=30000")
     subprocess.run(
         [browser, *options, *size, f"--screenshot={path}", address],
         check=True,
