@@ -57,7 +57,7 @@ test-presets: $(VENV)/installed  ## Two steps of every preset, on tiny images: f
 test-crash: $(VENV)/installed  ## Every save interrupted at each system call; docs/reliability.md.
 	$(in_venv) -m pytest -n 0 tests/test_crashes.py --crash-table=docs/reliability.md
 
-docs: $(VENV)/installed  ## Run every command and example of README and docs: ten minutes.
+docs: $(VENV)/installed  ## Run every command and example of README and docs: a quarter of an hour.
 	$(in_venv) -m pytest -m docs tests/scripts
 
 screenshots: $(VENV)/installed  ## The documents' pictures of TensorBoard and a report; needs Chromium.
