@@ -56,9 +56,11 @@ def build_evaluation(
     """
     workers = workers or Workers(strategy)
     plan = EvaluationPlan(config.micro_batch_size, strategy.num_replicas_in_sync, reader.records)
-    part = {"worker": workers.index, "worker_count": workers.count}
     iterator = iterators.distributed(
-        strategy, lambda: pipeline.evaluate(config, reader, plan, **part)
+        strategy,
+        lambda: pipeline.evaluate(
+            config, reader, plan, worker=workers.index, worker_count=workers.count
+        ),
     )
     evaluate = step.build_evaluate(strategy, model)
     records = order.evaluated_records(plan, workers.index, workers.count).ravel()

@@ -127,9 +127,13 @@ def micro_batches(
 
 
 def dataset(
-    job: Job, plan: Plan, first_step: int = 0, witness: Witness | None = None
+    job: Job,
+    plan: Plan,
+    first_step: int = 0,
+    witness: Witness | None = None,
+    most: int = -1,
 ) -> tf.data.Dataset:
-    """The training micro-batches of this worker from a step on, in host memory."""
+    """The training micro-batches of this worker from a step on, in host memory; -1: endless."""
     return pipeline.train(
         job.config.input,
         job.readers[TRAIN],
@@ -139,6 +143,7 @@ def dataset(
         worker=job.workers.index,
         worker_count=job.workers.count,
         witness=witness,
+        most=most,
     )
 
 

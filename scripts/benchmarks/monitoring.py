@@ -32,7 +32,7 @@ class Cost:
 
     columns: ClassVar = (
         *("training", "images/s with all of it", "without", "slower by"),
-        *("lowest", "highest"),
+        *("lowest epoch", "highest epoch"),
     )
 
     what: str

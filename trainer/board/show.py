@@ -11,7 +11,7 @@ from input import pipeline
 from input.foundation.text import one_line
 from input.order import Plan
 from input.splits import TRAIN, VALIDATION
-from trainer import evaluate, findings, internals
+from trainer import evaluate, findings, internals, tracing
 from trainer.assembly import Job
 from trainer.board import graph, scalars, summaries, text
 from trainer.board.board import LAUNCH, Board
@@ -76,18 +76,9 @@ class Show:
         epoch, step = divmod(done, self._plan.steps_per_epoch)
         if self._board is None or step or epoch >= EPOCHS:
             return
-        reader, config = self._job.readers[TRAIN], self._job.config
+        reader = self._job.readers[TRAIN]
         with pipeline.naming_bad_records(reader):
-            batches = pipeline.train(
-                config.input,
-                reader,
-                self._plan,
-                seed=config.run.seed,
-                first_step=done,
-                worker_count=self._job.workers.count,
-                most=1,
-            )
-            batch = next(iter(batches))
+            batch = next(iter(tracing.dataset(self._job, self._plan, done, most=1)))
         images, labels, weights = (column.numpy() for column in batch)
         picture = micro_batch.draw(images, captions_of(labels, weights, reader.classes))
         # Of the step that sees it: where that is done again, so is this.
