@@ -53,9 +53,7 @@ def test_replicas_do_not_change_a_bit(strategies, reader, name, optimizer, preci
 
 
 EVERY = [(name, precision) for name in TABLE for precision in POLICIES]
-# adam, lamb, lion and rmsprop are adamw and sgd with other formulas: test_optimizers.py has these.
-QUICK = [(name, "float32") for name in ("sgd", "adamw", "lars", "muon")]
-QUICK += [("adamw", "bfloat16"), ("sgd", "float16")]
+QUICK = [*((name, "float32") for name in TABLE), ("adamw", "bfloat16"), ("sgd", "float16")]
 
 
 @pytest.mark.parametrize(
