@@ -22,7 +22,7 @@ def examine(root: str = "samestep") -> Iterator[Finding]:
 
     pip refuses no pair of versions that it is told to install one after the other.
     """
-    every = list(metadata.distributions())
+    every = [found for found in metadata.distributions() if _line(found, "Name") is not None]
     installed: dict[str, metadata.Distribution] = {}
     for distribution in every:
         installed.setdefault(_name(distribution), distribution)
@@ -34,9 +34,9 @@ def examine(root: str = "samestep") -> Iterator[Finding]:
             "it: pip install -e .",
         )
         return
-    python, supported = platform.python_version(), installed[root].metadata["Requires-Python"]
-    problems = []
-    if supported and not SpecifierSet(supported).contains(python):
+    python, problems = platform.python_version(), []
+    supported = _line(installed[root], "Requires-Python")
+    if supported is not None and not SpecifierSet(supported).contains(python):
         problems.append(f"Python is {python}, and {root} needs {supported}. Use another one.")
     needed: set[str] = set()
     problems += unmet(root, installed, needed)
@@ -99,6 +99,19 @@ def shared(distributions: Iterable[metadata.Distribution], needed: set[str]) -> 
 def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
     marker = requirement.marker
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or ("",))
+
+
+def _line(distribution: metadata.Distribution, name: str) -> str | None:
+    """Of its METADATA; None where it has none, as what a removal leaves behind has none at all.
+
+    importlib_metadata, once loaded, finds distributions for all who look: it raises for what is
+    missing where Python says None.
+    """
+    try:
+        lines = distribution.metadata
+        return str(lines[name]) if name in lines else None
+    except FileNotFoundError:
+        return None
 
 
 def _name(distribution: metadata.Distribution) -> str:

@@ -1,5 +1,8 @@
 """Packages that do not fit together are named, each with what to type."""
 
+from importlib import metadata
+
+import importlib_metadata
 import pytest
 
 from trainer.checks import versions
@@ -7,11 +10,18 @@ from trainer.checks import versions
 PYTHON = versions.platform.python_version()
 
 
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Makes distributions without code: name, version, requirements, packages."""
-    real = versions.metadata.distributions
-    monkeypatch.setattr(versions.metadata, "distributions", lambda: real(path=[str(tmp_path)]))
+@pytest.fixture(params=[metadata, importlib_metadata], ids=lambda finder: finder.__name__)
+def install(request, tmp_path, monkeypatch):
+    """Makes distributions without code: name, version, requirements, packages.
+
+    As Python finds them, and as importlib_metadata does, for all who look, once anybody loads it.
+    """
+    finder, context = request.param.MetadataPathFinder, request.param.DistributionFinder.Context
+    monkeypatch.setattr(
+        versions.metadata,
+        "distributions",
+        lambda: finder.find_distributions(context(path=[str(tmp_path)])),
+    )
 
     def install(name, version, *requires, packages=(), python=""):
         folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
@@ -20,8 +30,11 @@ def install(tmp_path, monkeypatch):
         lines += [f"Requires-Python: {python}"] if python else []
         lines += [f"Requires-Dist: {each}" for each in requires]
         (folder / "METADATA").write_text("\n".join(lines) + "\n")
-        record = [f"{package}/{file},," for package in packages for file in ("__init__.py", "x.py")]
-        (folder / "RECORD").write_text("\n".join(record))
+        files = [f"{package}/{file}" for package in packages for file in ("__init__.py", "x.py")]
+        (folder / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+        for file in files:
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            (tmp_path / file).touch()
 
     return install
 
@@ -76,6 +89,12 @@ def test_two_that_write_one_folder_are_named(install):
         "tensorflow and tf-nightly are both installed, and both write the folder tensorflow. "
         "Remove both and install one: pip uninstall tensorflow tf-nightly; pip install tensorflow"
     )
+
+
+def test_a_folder_that_a_removal_left_is_none(install, tmp_path):
+    install("samestep", "1")
+    (tmp_path / "numpy-2.1.dist-info").mkdir()
+    assert found() == [("ok", f"Python {PYTHON}")]
 
 
 def test_another_python_is_named(install):
