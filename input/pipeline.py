@@ -67,9 +67,8 @@ def train(
     worker: int = 0,
     worker_count: int = 1,
     witness: Witness | None = None,
-    most: int = -1,
 ) -> tf.data.Dataset:
-    """Micro-batches of one worker from first_step on, as its replicas draw them; most=-1: endless.
+    """Micro-batches of one worker from first_step on, as its replicas draw them; endless.
 
     Every pixel follows from (seed, epoch, record index). Starting at step 10**9 costs what
     starting at step 0 does. witness: gets to see them.
@@ -77,7 +76,18 @@ def train(
     draws = plan.draws_per_step * order.local_replicas(plan, worker_count)
 
     place = partial(order.micro_batch, plan=plan, worker=worker, worker_count=worker_count)
-    return _training(config, reader, plan, seed, place, first_step * draws, most, witness, draws)
+    return _training(config, reader, plan, seed, place, first_step * draws, witness, draws)
+
+
+def beginnings(
+    config: ResolvedInput, reader: Reader, plan: Plan, *, seed: int, first_epoch: int, most: int
+) -> tf.data.Dataset:
+    """The first micro-batch of each epoch from one on, of at most so many."""
+
+    def place(number: int) -> tuple[int, int]:
+        return (first_epoch + number) * plan.steps_per_epoch, 0
+
+    return _training(config, reader, plan, seed, place, most=most)
 
 
 def compared(
@@ -166,13 +176,13 @@ def _training(
     seed: int,
     place: Callable[[int], tuple[int, int]],
     first: int = 0,
-    most: int = -1,
     witness: Witness | None = None,
     draws: int = 1,
+    most: int = -1,
 ) -> tf.data.Dataset:
     """Micro-batches for training, from the first-th on. place: number -> (step, micro-batch).
 
-    draws: how many of them are of the same step, for the witness.
+    draws: how many of them are of the same step, for the witness. most: no more are read; -1: all.
     """
 
     def contents(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +197,7 @@ def _training(
             "--color_jitter, --augment=trivial and --augment=rand-.. need pixels of 8 bits; these "
             f"are {reader.image_dtype}. Leave them out."
         )
-    numbers = tf.data.Dataset.counter(first, dtype=tf.int64).take(most)  # -1: all
+    numbers = tf.data.Dataset.counter(first, dtype=tf.int64).take(most)
     views = partial(micro_batch.training_views, config)
     windows = partial(micro_batch.training_windows, config)
     watch = partial(witness.watch, place=place, first=first, draws=draws) if witness else None

@@ -8,6 +8,7 @@ stopped: runs that are finished are kept. A run that fails is named, and the oth
 """
 
 import itertools
+import math
 import os
 import re
 import signal
@@ -167,13 +168,13 @@ def outcome(folder: Path, values: Values) -> Outcome:
     last = _evaluations(folder)[-1]
     training = [line for line in metrics.read(folder) if "seconds_per_step" in line]
     steps = [line["step"] for line in training]
+    accuracy = metrics.accuracy(last)
     spans = [end - begin for begin, end in itertools.pairwise([0, *steps])]
-    accuracy = last.get("validation_of_averages/accuracy", last["validation/accuracy"])
     return Outcome(
         values,
         config.input.global_batch_size,
         config.optimizer.learning_rate,
-        accuracy,
+        math.nan if accuracy is None else accuracy,
         statistics.median(line["images_per_second"] for line in training),
         sum(line["seconds_per_step"] * span for line, span in zip(training, spans, strict=True)),
     )

@@ -186,11 +186,8 @@ def _described(definition: RunDefinition) -> dict[str, str]:
 
 
 def _best(run: Run) -> str:
-    lines = [line for line in run.metrics if line.get("validation/accuracy") is not None]
-    if not lines:
-        return "-"
-    best = max(lines, key=lambda line: line["validation/accuracy"])
-    return f"{best['validation/accuracy']:.4f} at step {best['step']}"
+    found = metrics.best(run.metrics)
+    return f"{metrics.accuracy(found):.4f} at step {found['step']}" if found else "-"
 
 
 def _shown(value: Any) -> str:

@@ -73,23 +73,28 @@ def fit(
         job = assembly.begin(config, hardware, first, arrays)
         if job.workers.chief:
             print("tracing the step", file=sys.stderr, flush=True)  # 2 to 40 s without a line
-        training = tracing.training(job)
-        workers, own = job.workers, job.definition
-        lock = run_dir.lock(folder) if workers.chief else nullcontext()
-        shown = config.run.tensorboard and workers.chief
-        with preemption.watched() as stop, lock, server.beside(folder, shown):
-            if workers.chief:
-                run_dir.check_complete(folder, first)
-            whole = workers.from_chief(RunDefinition, own)
-            run_dir.check_workers(whole or own, own, workers.index)
-            while True:
-                try:
-                    return _train(job, training, first, stop, hook)
-                except RollBackError:
-                    first = run_dir.find(folder)
+        return train(job, tracing.training(job), first, hook)
 
 
-def _train(
+def train(job: Job, training: Training, first: RunDefinition | None, hook: Hook | None) -> State:
+    """Trains a job, whose step is built, as fit does. first: the definition in the run's folder."""
+    run, workers, own = job.config.run, job.workers, job.definition
+    folder = Path(run.run_dir)
+    lock = run_dir.lock(folder) if workers.chief else nullcontext()
+    shown = run.tensorboard and workers.chief
+    with preemption.watched() as stop, lock, server.beside(folder, shown):
+        if workers.chief:
+            run_dir.check_complete(folder, first)
+        whole = workers.from_chief(RunDefinition, own)
+        run_dir.check_workers(whole or own, own, workers.index)
+        while True:
+            try:
+                return _from_checkpoint(job, training, first, stop, hook)
+            except RollBackError:
+                first = run_dir.find(folder)
+
+
+def _from_checkpoint(
     job: Job, training: Training, first: RunDefinition | None, stop: Stop, hook: Hook | None
 ) -> State:
     run, folder, workers = job.config.run, Path(job.config.run.run_dir), job.workers

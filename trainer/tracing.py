@@ -52,21 +52,40 @@ def training(job: Job, hash_tensors: bool = False) -> Training:
         )
     averages = averages_of(job.model, config, job.strategy)
     due = calendar.hashes_due(config.run.hash_every, plan.steps_per_epoch)
-    train = step.build_train(
+    hashing = step.Hashing(due, hash_tensors) if due else None
+    train = _step(job, its_micro_batch, optimizer, schedule, averages, hashing)
+    return Training(plan, schedule, optimizer, its_micro_batch, averages, train)
+
+
+def without_hashes(job: Job, training: Training) -> step.Train:
+    """The step of a training, on the same model and optimizer, that hashes nothing."""
+    its = training
+    return _step(job, its.micro_batch, its.optimizer, its.schedule, its.averages, hashing=None)
+
+
+def _step(
+    job: Job,
+    micro_batch: MicroBatch,
+    optimizer: keras.optimizers.Optimizer,
+    schedule: optimizers.Schedule,
+    averages: Averages | None,
+    hashing: step.Hashing | None,
+) -> step.Train:
+    settings = job.config.optimizer
+    return step.build_train(
         job.strategy,
-        its_micro_batch,
+        micro_batch,
         optimizer,
         schedule,
-        clip_norm=config.optimizer.clip_norm,
+        clip_norm=settings.clip_norm,
         averages=averages,
         rate_scales=rates.scales(
             job.model,
-            head=config.optimizer.head_learning_rate_scale,
-            layer_decay=config.optimizer.layer_decay,
+            head=settings.head_learning_rate_scale,
+            layer_decay=settings.layer_decay,
         ),
-        hashing=step.Hashing(due, hash_tensors) if due else None,
+        hashing=hashing,
     )
-    return Training(plan, schedule, optimizer, its_micro_batch, averages, train)
 
 
 def averages_of(
@@ -131,9 +150,8 @@ def dataset(
     plan: Plan,
     first_step: int = 0,
     witness: Witness | None = None,
-    most: int = -1,
 ) -> tf.data.Dataset:
-    """The training micro-batches of this worker from a step on, in host memory; -1: endless."""
+    """The training micro-batches of this worker from a step on, in host memory; endless."""
     return pipeline.train(
         job.config.input,
         job.readers[TRAIN],
@@ -143,7 +161,6 @@ def dataset(
         worker=job.workers.index,
         worker_count=job.workers.count,
         witness=witness,
-        most=most,
     )
 
 

@@ -1,13 +1,14 @@
 """What a run shows and records costs: all of it, against the same training without it."""
 
 import io
-import math
+import multiprocessing
+import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,11 +19,15 @@ from input.arrays import ArrayReader
 from input.splits import TRAIN, VALIDATION
 from scripts.benchmarks.comparison import Benchmark
 from scripts.benchmarks.config import BenchmarkConfig
+from scripts.quiet import quiet_tensorflow
 from trainer import assembly, calendar, chief, evaluate, loop, run_dir, tracing
+from trainer.assembly import Job
 from trainer.checkpoint import Checkpoints
 from trainer.config import Config, Hardware
+from trainer.tracing import Training
 
 CLASSES, SIZE, IMAGES = 10, 28, 128  # a step
+EPOCHS = 5  # of a round, of which the first does not count
 VALIDATED = 0.1  # of the training images
 
 
@@ -32,16 +37,17 @@ class Cost:
 
     columns: ClassVar = (
         *("training", "images/s with all of it", "without", "slower by"),
-        *("lowest epoch", "highest epoch"),
+        *("lowest", "highest"),
     )
 
     what: str
-    rate: float  # with everything on at its default interval
+    rate: float  # with everything on at its default interval; median of the rounds
     rate_alone: float
-    shares: tuple[float, ...]  # of the time alone, each epoch against the one beside it
+    share: float  # of the time alone, median of the rounds
+    shares: tuple[float, ...]  # of each round
 
     def cells(self) -> tuple[str, ...]:
-        found = (self.rate_alone / self.rate - 1, min(self.shares), max(self.shares))
+        found = (self.share, min(self.shares), max(self.shares))
         return (
             self.what,
             f"{self.rate:,.0f}",
@@ -54,99 +60,127 @@ class Cost:
 class Part:
     """What lies between two lines of metrics."""
 
-    epoch: int  # from 1
     steps: int
-    of_steps: (
-        bool  # and of nothing else: neither a checkpoint nor an evaluation nor an epoch's start
-    )
+    of_steps: bool  # and of nothing else: no checkpoint, evaluation or start of an epoch
     seconds: float
     seconds_alone: float
 
 
-def monitoring_cost(config: BenchmarkConfig, images: int = 20_000) -> list[Cost]:
+def monitoring_cost(
+    config: BenchmarkConfig, images: int = 20_000, epochs: int = EPOCHS
+) -> list[Cost]:
     """cnn on 28 pixels, on one CPU: the smaller the step, the more the rest shows.
 
-    Two trainings take turns after each line of metrics, for as many epochs as there are rounds.
-    Both validate after each and save a checkpoint. The run as users have it also writes metrics,
-    events, pictures, findings, receipt and cards, takes the time of everything, and heeds signals,
-    stalls and other workers. The clocks start after the first line, behind all tracing, and include
-    the end.
+    The run as users have it and the same training alone take turns after each line of metrics. Both
+    train one model, so that its place in memory makes no difference: of two models one is up to a
+    tenth slower, for as long as the process lives. Each round is a new process. Both validate after
+    each epoch and save a checkpoint. The run also writes metrics, events, pictures, findings,
+    receipt and cards, takes the time of everything, and heeds signals, stalls and other workers.
+    The clocks start after the first epoch, behind all tracing, and include the end.
     """
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
+        rounds = [
+            pool.submit(_round, images, epochs, SIZE, IMAGES).result() for _ in range(config.rounds)
+        ]
+    title = f"cnn, {SIZE} px, {IMAGES} images a step, {epochs} epochs of {images:,}"
+    steps = [[part for part in parts if part.of_steps] for parts in rounds]
+    # There are many turns of steps, and a median of them is surer than one of the rounds.
+    turns = [part for parts in steps for part in parts]
+    return [
+        _cost(f"{title}: its steps", steps, statistics.median(map(_share, turns))),
+        _cost(f"{title}: all of it", rounds),
+    ]
+
+
+def _round(images: int, epochs: int, size: int, images_per_step: int) -> list[Part]:
+    """Of a process of its own."""
+    quiet_tensorflow(say=False)
     generator = np.random.default_rng(0)
     readers = {}
     for split, count in ((TRAIN, images), (VALIDATION, int(VALIDATED * images))):
-        pixels = generator.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
+        pixels = generator.integers(0, 256, (count, size, size, 3), np.uint8)
         readers[split] = ArrayReader(pixels, np.arange(count) % CLASSES)
-    settings = {"model": "cnn", "image_size": SIZE, "global_batch_size": IMAGES}
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        run, alone = (
-            Config.of(run_dir=folder, epochs=config.rounds, **settings)
-            for folder in (first, second)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config.of(
+            run_dir=f"{folder}/run",
+            epochs=epochs,
+            model="cnn",
+            image_size=size,
+            global_batch_size=images_per_step,
         )
-        parts = in_turn(run, alone, readers)
-    title = f"cnn, {SIZE} px, {IMAGES} images a step, {config.rounds} epochs of {images:,}"
-    steps = [part for part in parts if part.of_steps]
-    return [_cost(f"{title}: its steps", steps), _cost(f"{title}: all of it", parts)]
+        return in_turn(config, f"{folder}/alone", readers)
 
 
-def _cost(what: str, parts: Sequence[Part]) -> Cost:
-    images = IMAGES * sum(part.steps for part in parts)
-    by_epoch = [list(same) for _, same in groupby(parts, key=lambda part: part.epoch)]
+def _cost(what: str, rounds: Sequence[Sequence[Part]], share: float | None = None) -> Cost:
+    """share: of the time alone; unset: the median of the rounds."""
+    whole = [
+        Part(
+            steps=sum(part.steps for part in parts),
+            of_steps=all(part.of_steps for part in parts),
+            seconds=sum(part.seconds for part in parts),
+            seconds_alone=sum(part.seconds_alone for part in parts),
+        )
+        for parts in rounds
+    ]
+    shares = tuple(map(_share, whole))
+    images = IMAGES * whole[0].steps
     return Cost(
         what,
-        rate=images / _seconds(parts),
-        rate_alone=images / _seconds_alone(parts),
-        shares=tuple(_seconds(each) / _seconds_alone(each) - 1 for each in by_epoch),
+        rate=images / statistics.median(each.seconds for each in whole),
+        rate_alone=images / statistics.median(each.seconds_alone for each in whole),
+        share=statistics.median(shares) if share is None else share,
+        shares=shares,
     )
 
 
-def _seconds(parts: Iterable[Part]) -> float:
-    return sum(part.seconds for part in parts)
+def _share(part: Part) -> float:
+    """What the run takes longer, as a share of the time alone."""
+    return part.seconds / part.seconds_alone - 1
 
 
-def _seconds_alone(parts: Iterable[Part]) -> float:
-    return sum(part.seconds_alone for part in parts)
+def in_turn(config: Config, folder: str, readers: Mapping[str, ArrayReader]) -> list[Part]:
+    """A run, and after each of its lines of metrics the same part of the training alone.
 
-
-def in_turn(run: Config, alone: Config, readers: Mapping[str, ArrayReader]) -> list[Part]:
-    """A run, and after each of its lines of metrics the same part of the training alone."""
-    rest = _alone(alone, readers)
+    folder: for the checkpoints of what is trained alone.
+    """
+    job = assembly.begin(config, Hardware(virtual_cpus=1), arrays=readers)
+    training = tracing.training(job)
+    alone = _alone(job, training, Path(folder))
     found: list[Part] = []
-    since, done, evaluated = 0.0, 0, False
+    since, done, evaluated, counts = 0.0, 0, False, False
 
     def turn(line: Mapping[str, Any]) -> None:
-        nonlocal since, done, evaluated
+        nonlocal since, done, evaluated, counts
         seconds, begin = time.perf_counter() - since, time.perf_counter()
-        next(rest)
+        next(alone)
         part = Part(
-            epoch=math.ceil(line["epoch"]),
             steps=line["step"] - done,
             of_steps=not evaluated and "train/loss" in line,
             seconds=seconds,
             seconds_alone=time.perf_counter() - begin,
         )
-        if since:  # else the first line, which all tracing is behind
+        if counts:
             found.append(part)
         done, evaluated = line["step"], "train/loss" not in line
+        counts = counts or evaluated
         since = time.perf_counter()
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        loop.fit(run, Hardware(virtual_cpus=1), readers, hook=turn)
+        loop.train(job, training, first=None, hook=turn)
     end = time.perf_counter() - since
     return [*found[:-1], replace(found[-1], seconds=found[-1].seconds + end)]
 
 
-def _alone(config: Config, readers: Mapping[str, ArrayReader]) -> Iterator[None]:
+def _alone(job: Job, training: Training, folder: Path) -> Iterator[None]:
     """Steps, evaluations and checkpoints of the run, in calls as long, and nothing else.
 
     Yields where the run has a line of metrics.
     """
-    run = replace(config.run, hash_every=0)
-    job = assembly.begin(replace(config, run=run), Hardware(virtual_cpus=1), arrays=readers)
-    training = tracing.training(job)
-    plan = training.plan
+    run, plan = job.config.run, training.plan
+    train = tracing.without_hashes(job, training)
     checkpoints = Checkpoints(
-        *(Path(run.run_dir), run_dir.identity(job.definition), job.model, training.optimizer),
+        *(folder, run_dir.identity(job.definition), job.model, training.optimizer),
         run.keep_checkpoints,
     )
     evaluation = evaluate.build_evaluation(
@@ -158,7 +192,7 @@ def _alone(config: Config, readers: Mapping[str, ArrayReader]) -> Iterator[None]
     while done < total:
         end = calendar.next_stop(done, total, run.log_every_steps, plan.steps_per_epoch)
         steps = tf.constant(end - done, tf.int64)
-        training.train(iterator, tf.constant(done, tf.int64), steps).loss.numpy()
+        train(iterator, tf.constant(done, tf.int64), steps).loss.numpy()
         done = end
         yield
         if done % plan.steps_per_epoch == 0:

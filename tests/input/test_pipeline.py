@@ -245,6 +245,20 @@ def test_all_replicas_of_all_workers_are_compared_on_a_micro_batch_of_training(r
     assert len(numbers) > 1
 
 
+def test_epochs_begin_with_the_micro_batches_of_training(reader, monkeypatch):
+    its = plan(reader, 1)
+    expected = micro_batches(reader, CONFIG, 1, steps=2 * its.steps_per_epoch + 1)
+    read = []
+    training_records = order.training_records
+    monkeypatch.setattr(
+        order, "training_records", lambda *at: read.append(at[0]) or training_records(*at)
+    )
+    dataset = pipeline.beginnings(CONFIG, reader, its, seed=3, first_epoch=1, most=2)
+    found = list(dataset.as_numpy_iterator())
+    assert_same(found, [expected[epoch * its.steps_per_epoch, 0] for epoch in (1, 2)])
+    assert max(read) == 2 * its.steps_per_epoch  # nothing is read ahead
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_hardware_threads_and_resuming_change_nothing(reader, kind, monkeypatch):
     config = replace(AUGMENTED, **KINDS[kind])

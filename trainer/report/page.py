@@ -1,7 +1,7 @@
 """One HTML page about a run, with everything in it: it needs no other file and no network."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,17 @@ from input.errors import InputError
 from input.foundation import durable
 from input.foundation.text import duration, one_line
 from input.splits import VALIDATION
-from trainer import command, comparison, data, evaluate, findings, incidents, run_dir, totals
+from trainer import (
+    command,
+    comparison,
+    data,
+    evaluate,
+    findings,
+    incidents,
+    metrics,
+    run_dir,
+    totals,
+)
 from trainer.comparison import Run
 from trainer.config import RunDefinition
 from trainer.errors import TrainerError
@@ -21,7 +31,6 @@ from trainer.pictures import confusion, mistakes, progress
 from trainer.totals import Totals
 
 WORST_SHOWN, USUAL_SHOWN = 20, 3
-ACCURACIES = ("validation_of_averages/accuracy", "validation/accuracy")  # the judged one first
 
 
 class Row(NamedTuple):
@@ -59,7 +68,7 @@ def _content(folder: Path) -> dict[str, Any]:
     """What the template's names stand for."""
     run, sums = comparison.load(str(folder)), totals.totals(folder)
     definition = run.definition
-    best = _best(run)
+    best = metrics.best(run.metrics)
     found, why_not = _findings(folder, best["step"] if best else None)
     images, no_images = _mistakes(definition, found)
     step = best["step"] if best else 0
@@ -92,14 +101,14 @@ def _status(run: Run) -> str:
     )
 
 
-def _facts(run: Run, sums: Totals, best: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, sums: Totals, best: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     """What is read first."""
     if best:
-        yield "best accuracy", f"{_accuracy(best):.4f}"
+        yield "best accuracy", f"{metrics.accuracy(best):.4f}"
         yield "at step", f"{best['step']:,}"
-    last = next((each for each in map(_accuracy, reversed(run.metrics)) if each is not None), None)
-    if last is not None:
-        yield "last accuracy", f"{last:.4f}"
+    accuracies = [each for each in map(metrics.accuracy, run.metrics) if each is not None]
+    if accuracies:
+        yield "last accuracy", f"{accuracies[-1]:.4f}"
     if (top5 := run.last("validation/top5")) is not None:
         yield "top-5", f"{top5:.4f}"
     if sums.training_seconds:
@@ -115,17 +124,6 @@ def _curves(run: Run) -> str:
     timed = [line for line in run.metrics if "train/loss" in line and "time/device" in line]
     curves[progress.WAITING] = [(line["epoch"], waiting_share(line)) for line in timed]
     return progress.draw(curves) if any(curves.values()) else ""
-
-
-def _best(run: Run) -> dict[str, Any] | None:
-    """The line of metrics of the best evaluation."""
-    lines = [line for line in run.metrics if _accuracy(line) is not None]
-    return max(lines, key=lambda line: _accuracy(line) or 0.0, default=None)
-
-
-def _accuracy(line: dict[str, Any]) -> float | None:
-    """By which a checkpoint is judged."""
-    return next((line[name] for name in ACCURACIES if line.get(name) is not None), None)
 
 
 def _findings(folder: Path, step: int | None) -> tuple[Findings | None, str]:

@@ -21,33 +21,43 @@ def small(monkeypatch):
         monkeypatch.setattr(monitoring, name, 8)
 
 
-def test_both_train_the_same(tmp_path):
+def test_both_take_the_same_steps(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), np.uint8)
     readers = {split: ArrayReader(pixels, np.arange(200) % 10) for split in (TRAIN, VALIDATION)}
-    settings = {"epochs": 2, "model": "cnn", "image_size": 8}
-    settings |= {"global_batch_size": 8, "micro_batch_size": 8}
-    folders = [tmp_path / "run", tmp_path / "alone"]
-    both = (Config.of(run_dir=str(folder), **settings) for folder in folders)
-    parts = monitoring.in_turn(*both, readers)
-    assert [(part.epoch, part.steps, part.of_steps) for part in parts] == [
-        *((1, 5, True), (1, 0, False)),  # 25 steps, of which 20 are before the clock; evaluation
-        *((2, 15, False), (2, 10, True), (2, 0, False)),
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    config = Config.of(
+        run_dir=str(run),
+        epochs=3,
+        model="cnn",
+        image_size=8,
+        global_batch_size=8,
+        micro_batch_size=8,
+    )
+    parts = monitoring.in_turn(config, str(alone), readers)
+    assert [(part.steps, part.of_steps) for part in parts] == [
+        *((15, False), (10, True), (0, False)),  # of 25 steps, from the second epoch on
+        *((10, False), (15, True), (0, False)),
     ]
     assert all(part.seconds > 0 and part.seconds_alone > 0 for part in parts)
-    newest = [run_dir.checkpoints(folder)[-1] for folder in folders]
-    found = [json.loads((each / "state.json").read_text()) for each in newest]
-    assert found[0]["fingerprint"] == found[1]["fingerprint"]
-    assert found[0]["evaluation"] == found[1]["evaluation"]
+    steps, images = zip(*map(kept, (run, alone)), strict=True)
+    assert steps[0] == steps[1] == [25, 50, 75]
+    assert images[0] == images[1] == [200, 200, 200]
+
+
+def kept(folder):
+    """The steps of a folder's checkpoints, and the images that they were evaluated on."""
+    states = [json.loads((each / "state.json").read_text()) for each in run_dir.checkpoints(folder)]
+    return [s["step"] for s in states], [s["evaluation"]["images"] for s in states]
 
 
 def test_a_row_is_measured():
-    for row in monitoring.monitoring_cost(BenchmarkConfig(rounds=2), images=200):
+    for row in monitoring.monitoring_cost(BenchmarkConfig(rounds=1), images=200, epochs=2):
         assert row.rate > 0
         assert row.rate_alone > 0
-        assert len(row.shares) == 2
+        assert row.shares == (row.share,)
         assert len(row.cells()) == len(row.columns)
 
 
 def test_the_share_is_of_the_time_without():
-    row = monitoring.Cost("", rate=100.0, rate_alone=102.0, shares=(0.02, 0.0, 0.03))
+    row = monitoring.Cost("", rate=100.0, rate_alone=102.0, share=0.02, shares=(0.02, 0.0, 0.03))
     assert row.cells() == ("", "100", "102", "+2.00%", "+0.00%", "+3.00%")

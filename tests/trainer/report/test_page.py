@@ -71,7 +71,7 @@ def test_a_name_is_no_markup(finished, monkeypatch):
 
 def test_what_is_gone_is_said(finished, tmp_path, monkeypatch):
     folder = shutil.copytree(finished.run_dir, tmp_path / "copy")
-    best = page._best(page.comparison.load(str(folder)))["step"]
+    best = page.metrics.best(page.metrics.read(folder))["step"]
     assert findings.load(folder, best) is not None
     monkeypatch.setattr(page.data, "manifests", _gone)
     assert "Their images cannot be shown: moved" in page.render(folder)
