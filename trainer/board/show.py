@@ -35,7 +35,7 @@ class Show:
     def __init__(self, board: Board | None, job: Job, plan: Plan):
         self._board, self._job, self._plan = board, job, plan
         self._profiler: Profiler | None = None
-        self._pictures = Share(0.01)
+        self._pictures = Share(0.005)
         self._beginnings: Iterator[Any] | None = None  # of epochs: their first micro-batches
 
     def __enter__(self) -> "Show":
@@ -104,7 +104,7 @@ class Show:
     def evaluation(self, state: State, last: bool) -> None:
         """What the evaluation of a checkpoint has found, in pictures.
 
-        Not after every one, but where all of them cost less than 1 % of the time; always after the
+        Not after every one, but where all of them cost less than 0.5 % of the time; always after the
         last.
         """
         if self._board is None:
