@@ -104,8 +104,8 @@ class Show:
     def evaluation(self, state: State, last: bool) -> None:
         """What the evaluation of a checkpoint has found, in pictures.
 
-        Not after every one, but where all of them cost less than 0.5 % of the time; always after the
-        last.
+        Not after every one, but where all of them cost less than 0.5 % of the time; always after
+        the last.
         """
         if self._board is None:
             return
