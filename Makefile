@@ -24,6 +24,7 @@ test-gpu: $(VENV)/installed-gpu  ## What needs a GPU, on every visible one; docs
 
 test-matrix: $(VENV)/installed  ## Models, optimizers, precisions, devices, workers: an hour; docs/reliability.md.
 	$(in_venv) -m pytest -m matrix tests/trainer/test_invariance.py tests/trainer/test_replicas.py \
+	  tests/trainer/workers/test_workers.py \
 	  --matrix-table=docs/reliability.md
 
 test-applications: $(VENV)/installed  ## All of keras.applications: an hour; docs/reliability.md.

@@ -16,34 +16,38 @@ def build(input_shape, num_classes):
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, keras.layers.Dense(num_classes)(x))
 """
-DIGEST = """
+DIGESTS = """
 import sys
 from models import graph, own
-print(graph.digest(own.build(sys.argv[1], (16, 16, 3), 3), int(sys.argv[2])))
+for argument in sys.argv[1:]:
+    name, images = argument.rsplit("*", 1)
+    print(graph.digest(own.build(name, (16, 16, 3), 3), int(images)))
 """
+PLAIN = {"images": 8, "name": "first", "activation": "ReLU", "rate": 0.25}
 
 
-def digest(tmp_path, images=8, name="first", activation="ReLU", rate=0.25, seed="0"):
-    path = tmp_path / "net.py"
-    path.write_text(MODEL.format(name=name, activation=activation, rate=rate))
+def digests(tmp_path, *changes, seed="0"):
+    """Of the model, each time with other changes; in one process."""
+    arguments = []
+    for number, change in enumerate(changes):
+        settings = PLAIN | change
+        path = tmp_path / f"net{number}.py"
+        path.write_text(MODEL.format(**settings))
+        arguments.append(f"{path}:build*{settings['images']}")
     done = subprocess.run(
-        [sys.executable, "-c", DIGEST, f"{path}:build", str(images)],
+        [sys.executable, "-c", DIGESTS, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": seed},
         capture_output=True,
         text=True,
         check=True,
     )
-    return done.stdout.split()[-1]
+    return done.stdout.split()[-len(changes) :]
 
 
 def test_the_graph_is_that_of_the_computation(tmp_path):
-    first = digest(tmp_path)
-    assert digest(tmp_path, seed="7") == first
-    assert digest(tmp_path, name="renamed") == first
-    others = [
-        digest(tmp_path, images=4),
-        digest(tmp_path, activation="ELU"),
-        digest(tmp_path, rate=0.5),
-    ]
+    others = [{"images": 4}, {"activation": "ELU"}, {"rate": 0.5}]
+    first, renamed, *others = digests(tmp_path, {}, {"name": "renamed"}, *others)
+    assert renamed == first
+    assert digests(tmp_path, {}, seed="7") == [first]
     assert len({first, *others}) == 4

@@ -80,7 +80,14 @@ def alone_fast(data_dir, tmp_path_factory) -> Path:
     return run
 
 
-@pytest.mark.parametrize(("workers", "cpus"), [(1, 2), (2, 1), (2, 2)])
+@pytest.mark.parametrize(
+    ("workers", "cpus"),
+    [
+        (2, 2),
+        pytest.param(1, 2, marks=pytest.mark.matrix),
+        pytest.param(2, 1, marks=pytest.mark.matrix),
+    ],
+)
 def test_fast_reduction_agrees_to_rounding(alone_fast, data_dir, tmp_path, workers, cpus):
     run = tmp_path / "run"
     launch = Launch(data_dir, run, workers, cpus, 1, train=[FAST])
