@@ -5,13 +5,11 @@ samestep-benchmark --images=PHOTOS --markdown=docs/benchmarks.md
 """
 
 import json
-import multiprocessing
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
 from itertools import groupby
@@ -24,6 +22,7 @@ from rich.table import Table
 from input.foundation.text import counted
 from scripts.benchmarks.config import ON_CPU, ON_PHOTOGRAPHS, BenchmarkConfig
 from scripts.doorway import enter
+from scripts.process import in_new_process
 from scripts.quiet import quiet_tensorflow
 
 
@@ -41,9 +40,7 @@ def benchmark(config: BenchmarkConfig) -> None:
         )
     quiet_tensorflow()  # the rows' own modules load it
     # Each in a new process: what another one leaves on the heap halves the rate of raw images.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        found = {name: pool.submit(_measure, name, config).result() for name in names}
+    found = {name: in_new_process(_measure, name, config) for name in names}
 
     where = dict(_where())
     print(*(f"{name}: {value}" for name, value in where.items()), sep="\n")
@@ -63,7 +60,6 @@ def benchmark(config: BenchmarkConfig) -> None:
 
 def _measure(name: str, config: BenchmarkConfig) -> list[Any]:
     """One benchmark's rows."""
-    quiet_tensorflow(say=False)  # the process that has started this one has said so
     from scripts.benchmarks.batching import BATCHING_BENCHMARKS
     from scripts.benchmarks.gil import GIL_BENCHMARKS
     from scripts.benchmarks.input import INPUT_BENCHMARKS

@@ -5,10 +5,8 @@ samestep-compare RUN_A RUN_B --picture=curves.png
 Ends with 0 where all are the same run with the same result, with 1 where anything differs.
 """
 
-import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -22,7 +20,7 @@ from input.foundation.errors import UserError
 from input.foundation.settings import check
 from input.foundation.text import one_line
 from scripts.doorway import enter
-from scripts.quiet import quiet_tensorflow
+from scripts.process import in_new_process
 from trainer import comparison
 from trainer.comparison import Difference, Row, Run
 from trainer.config import Hardware
@@ -92,13 +90,11 @@ def _replayed(
     window = (difference.after + 1, difference.step)
     found = []
     # Each in a new process: TensorFlow's threads, which are a part of a run's bits, are set once.
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        for run in (one, other):
-            print(f"computing steps {window[0]} to {window[1]} of {run.name} again", flush=True)
-            own = config.model if run.definition.config.model.model == config.model else ""
-            work = pool.submit(_recompute, run.name, hardware, window, own, config.data_dir)
-            found.append(work.result())
+    for run in (one, other):
+        print(f"computing steps {window[0]} to {window[1]} of {run.name} again", flush=True)
+        own = config.model if run.definition.config.model.model == config.model else ""
+        work = (_recompute, run.name, hardware, window, own, config.data_dir)
+        found.append(in_new_process(*work, say=True))
     for run, recomputed in zip((one, other), found, strict=True):
         for note in recomputed.notes:
             yield f"note: {run.name}: {note}"
@@ -109,7 +105,6 @@ def _recompute(
     folder: str, hardware: Hardware, window: tuple[int, int], model: str, data_dir: str
 ) -> Recomputed:
     """Of trainer.replay, in a process of its own."""
-    quiet_tensorflow()
     from trainer.replay import recompute
 
     try:

@@ -1,14 +1,13 @@
 """What a run shows and records costs: all of it, against the same training without it."""
 
 import io
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +18,7 @@ from input.arrays import ArrayReader
 from input.splits import TRAIN, VALIDATION
 from scripts.benchmarks.comparison import Benchmark
 from scripts.benchmarks.config import BenchmarkConfig
-from scripts.quiet import quiet_tensorflow
+from scripts.process import in_new_process
 from trainer import assembly, calendar, chief, evaluate, loop, run_dir, tracing
 from trainer.assembly import Job
 from trainer.checkpoint import Checkpoints
@@ -60,10 +59,14 @@ class Cost:
 class Part:
     """What lies between two lines of metrics."""
 
-    steps: int
-    of_steps: bool  # and of nothing else: no checkpoint, evaluation or start of an epoch
+    steps: int  # 0: an evaluation and its checkpoint
     seconds: float
     seconds_alone: float
+
+    @property
+    def share(self) -> float:
+        """What the run takes longer, as a share of the time alone."""
+        return self.seconds / self.seconds_alone - 1
 
 
 def monitoring_cost(
@@ -78,24 +81,16 @@ def monitoring_cost(
     receipt and cards, takes the time of everything, and heeds signals, stalls and other workers.
     The clocks start after the first epoch, behind all tracing, and include the end.
     """
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
-        rounds = [
-            pool.submit(_round, images, epochs, SIZE, IMAGES).result() for _ in range(config.rounds)
-        ]
+    rounds = [in_new_process(_round, images, epochs, SIZE, IMAGES) for _ in range(config.rounds)]
     title = f"cnn, {SIZE} px, {IMAGES} images a step, {epochs} epochs of {images:,}"
-    steps = [[part for part in parts if part.of_steps] for parts in rounds]
+    steps = [of_steps(parts) for parts in rounds]
     # There are many turns of steps, and a median of them is surer than one of the rounds.
-    turns = [part for parts in steps for part in parts]
-    return [
-        _cost(f"{title}: its steps", steps, statistics.median(map(_share, turns))),
-        _cost(f"{title}: all of it", rounds),
-    ]
+    turns = statistics.median(part.share for parts in steps for part in parts)
+    return [_cost(f"{title}: its steps", steps, turns), _cost(f"{title}: all of it", rounds)]
 
 
 def _round(images: int, epochs: int, size: int, images_per_step: int) -> list[Part]:
     """Of a process of its own."""
-    quiet_tensorflow(say=False)
     generator = np.random.default_rng(0)
     readers = {}
     for split, count in ((TRAIN, images), (VALIDATION, int(VALIDATED * images))):
@@ -115,15 +110,10 @@ def _round(images: int, epochs: int, size: int, images_per_step: int) -> list[Pa
 def _cost(what: str, rounds: Sequence[Sequence[Part]], share: float | None = None) -> Cost:
     """share: of the time alone; unset: the median of the rounds."""
     whole = [
-        Part(
-            steps=sum(part.steps for part in parts),
-            of_steps=all(part.of_steps for part in parts),
-            seconds=sum(part.seconds for part in parts),
-            seconds_alone=sum(part.seconds_alone for part in parts),
-        )
+        Part(*(sum(column) for column in zip(*map(astuple, parts), strict=True)))
         for parts in rounds
     ]
-    shares = tuple(map(_share, whole))
+    shares = tuple(each.share for each in whole)
     images = IMAGES * whole[0].steps
     return Cost(
         what,
@@ -134,42 +124,34 @@ def _cost(what: str, rounds: Sequence[Sequence[Part]], share: float | None = Non
     )
 
 
-def _share(part: Part) -> float:
-    """What the run takes longer, as a share of the time alone."""
-    return part.seconds / part.seconds_alone - 1
+def of_steps(parts: Sequence[Part]) -> list[Part]:
+    """Those of steps and nothing else: no evaluation, no checkpoint, no start of an epoch."""
+    return [part for before, part in pairwise(parts) if before.steps and part.steps]
 
 
 def in_turn(config: Config, folder: str, readers: Mapping[str, ArrayReader]) -> list[Part]:
     """A run, and after each of its lines of metrics the same part of the training alone.
 
-    folder: for the checkpoints of what is trained alone.
+    What follows the first evaluation. folder: for the checkpoints of what is trained alone.
     """
     job = assembly.begin(config, Hardware(virtual_cpus=1), arrays=readers)
     training = tracing.training(job)
     alone = _alone(job, training, Path(folder))
     found: list[Part] = []
-    since, done, evaluated, counts = 0.0, 0, False, False
+    since, done = time.perf_counter(), 0
 
     def turn(line: Mapping[str, Any]) -> None:
-        nonlocal since, done, evaluated, counts
+        nonlocal since, done
         seconds, begin = time.perf_counter() - since, time.perf_counter()
         next(alone)
-        part = Part(
-            steps=line["step"] - done,
-            of_steps=not evaluated and "train/loss" in line,
-            seconds=seconds,
-            seconds_alone=time.perf_counter() - begin,
-        )
-        if counts:
-            found.append(part)
-        done, evaluated = line["step"], "train/loss" not in line
-        counts = counts or evaluated
-        since = time.perf_counter()
+        found.append(Part(line["step"] - done, seconds, time.perf_counter() - begin))
+        since, done = time.perf_counter(), line["step"]
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         loop.train(job, training, first=None, hook=turn)
-    end = time.perf_counter() - since
-    return [*found[:-1], replace(found[-1], seconds=found[-1].seconds + end)]
+    last = replace(found[-1], seconds=found[-1].seconds + time.perf_counter() - since)
+    first = next(number for number, part in enumerate(found, 1) if not part.steps)
+    return [*found[first:-1], last]
 
 
 def _alone(job: Job, training: Training, folder: Path) -> Iterator[None]:
