@@ -165,10 +165,9 @@ def finished(folder: Path, config: Config) -> bool:
 def outcome(folder: Path, values: Values) -> Outcome:
     """Of a run that is finished, perhaps early: --stop_after."""
     config = run_dirs.load(folder).config
-    last = _evaluations(folder)[-1]
+    accuracy = metrics.accuracy(_evaluations(folder)[-1])
     training = [line for line in metrics.read(folder) if "seconds_per_step" in line]
     steps = [line["step"] for line in training]
-    accuracy = metrics.accuracy(last)
     spans = [end - begin for begin, end in itertools.pairwise([0, *steps])]
     return Outcome(
         values,

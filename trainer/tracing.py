@@ -59,8 +59,14 @@ def training(job: Job, hash_tensors: bool = False) -> Training:
 
 def without_hashes(job: Job, training: Training) -> step.Train:
     """The step of a training, on the same model and optimizer, that hashes nothing."""
-    its = training
-    return _step(job, its.micro_batch, its.optimizer, its.schedule, its.averages, hashing=None)
+    return _step(
+        job,
+        training.micro_batch,
+        training.optimizer,
+        training.schedule,
+        training.averages,
+        hashing=None,
+    )
 
 
 def _step(
@@ -146,10 +152,7 @@ def micro_batches(
 
 
 def dataset(
-    job: Job,
-    plan: Plan,
-    first_step: int = 0,
-    witness: Witness | None = None,
+    job: Job, plan: Plan, first_step: int = 0, witness: Witness | None = None
 ) -> tf.data.Dataset:
     """The training micro-batches of this worker from a step on, in host memory; endless."""
     return pipeline.train(

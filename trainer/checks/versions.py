@@ -22,10 +22,10 @@ def examine(root: str = "samestep") -> Iterator[Finding]:
 
     pip refuses no pair of versions that it is told to install one after the other.
     """
-    every = [found for found in metadata.distributions() if _line(found, "Name") is not None]
+    every = list(_named())
     installed: dict[str, metadata.Distribution] = {}
-    for distribution in every:
-        installed.setdefault(_name(distribution), distribution)
+    for name, distribution in every:
+        installed.setdefault(name, distribution)
     if root not in installed:
         yield Finding(
             CHECK,
@@ -77,15 +77,17 @@ def unmet(root: str, installed: Installed, needed: set[str]) -> Iterator[str]:
                 waiting.append(item)
 
 
-def shared(distributions: Iterable[metadata.Distribution], needed: set[str]) -> Iterator[str]:
+def shared(
+    distributions: Iterable[tuple[str, metadata.Distribution]], needed: set[str]
+) -> Iterator[str]:
     """Folders of needed distributions that others write too: tensorflow and tf-nightly, say.
 
     The files of the two are mixed, and removing one breaks the other.
     """
     owners: dict[str, set[str]] = defaultdict(set)
-    for distribution in distributions:
+    for name, distribution in distributions:
         for folder in _packages(distribution):
-            owners[folder].add(_name(distribution))
+            owners[folder].add(name)
     for folder, names in sorted(owners.items()):
         if len(names) > 1 and names & needed:
             keep = min(names & needed)
@@ -101,6 +103,13 @@ def _applies(requirement: Requirement, extras: frozenset[str]) -> bool:
     return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or ("",))
 
 
+def _named() -> Iterator[tuple[str, metadata.Distribution]]:
+    """All that are installed, by name: each METADATA is read anew whenever it is asked."""
+    for distribution in metadata.distributions():
+        if (name := _line(distribution, "Name")) is not None:
+            yield canonicalize_name(name), distribution
+
+
 def _line(distribution: metadata.Distribution, name: str) -> str | None:
     """Of its METADATA; None where it has none, as what a removal leaves behind has none at all.
 
@@ -112,10 +121,6 @@ def _line(distribution: metadata.Distribution, name: str) -> str | None:
         return str(lines[name]) if name in lines else None
     except FileNotFoundError:
         return None
-
-
-def _name(distribution: metadata.Distribution) -> str:
-    return canonicalize_name(distribution.metadata["Name"])
 
 
 def _packages(distribution: metadata.Distribution) -> set[str]:

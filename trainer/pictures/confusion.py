@@ -33,14 +33,15 @@ def draw(findings: Findings, title: str) -> bytes:
     if classes <= NAMED:
         side = max(4.5, 0.4 * min(classes, NUMBERED), 0.16 * classes)
         figure = Figure(figsize=(side + 2.4, side + 1.6), layout=layout)
-        named, chosen = figure.subplots(), list(range(classes))
-        _show(figure, named, findings, chosen, title)
+        named = figure.subplots()
+        cells = _show(figure, named, findings, range(classes), title)
     else:
         figure = Figure(figsize=(23, 12), layout=layout)
         whole, named = figure.subplots(1, 2)
         _show(figure, whole, findings, [], title)
         chosen = most_confused(findings, NUMBERED)
-        _show(figure, named, findings, chosen, f"the {len(chosen)} classes that are confused most")
+        title = f"the {len(chosen)} classes that are confused most"
+        cells = _show(figure, named, findings, chosen, title)
     FigureCanvasAgg(figure)
     file = io.BytesIO()
     with warnings.catch_warnings():  # of glyphs that the font lacks: they are drawn as boxes
@@ -48,8 +49,8 @@ def draw(findings: Findings, title: str) -> bytes:
         # Before the numbers, which take no room of their own: with them it takes 0.2 s more.
         layout.execute(figure)
         figure.set_layout_engine("none")
-        if len(chosen) <= NUMBERED:
-            _number(named, _cells(findings, chosen, 1))
+        if len(cells) <= NUMBERED:
+            _number(named, cells)
         figure.savefig(file, format="png", dpi=100, metadata={"Software": None})
     return file.getvalue()
 
@@ -70,8 +71,10 @@ def most_confused(findings: Findings, count: int) -> list[int]:
     return sorted(chosen or range(min(count, len(findings.classes))))
 
 
-def _show(figure: Any, axes: Any, findings: Findings, chosen: Sequence[int], title: str) -> None:
-    """The matrix of some classes with their names; none chosen: of all, without."""
+def _show(
+    figure: Any, axes: Any, findings: Findings, chosen: Sequence[int], title: str
+) -> np.ndarray:
+    """The matrix of some classes with their names; none chosen: of all, without. Its cells."""
     from matplotlib.colors import PowerNorm
 
     classes = len(findings.classes)
@@ -92,11 +95,12 @@ def _show(figure: Any, axes: Any, findings: Findings, chosen: Sequence[int], tit
     bar = figure.colorbar(image, ax=axes, shrink=0.6, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
     bar.set_ticklabels(["0 %", "1 %", "5 %", "20 %", "50 %", "100 %"])
     if not chosen:
-        return
+        return cells
     names = [_short(findings.classes[label]) for label in chosen]
     size = 9 if len(names) <= NUMBERED else 7
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(range(len(names)), names, fontsize=size, parse_math=False)
+    return cells
 
 
 def _number(axes: Any, cells: np.ndarray) -> None:
